@@ -1,0 +1,38 @@
+# Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test test-slow test-deps lint types clean
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml CMakeLists.txt $(shell find runtime/kernels/native -name '*.cpp' -o -name '*.h' -o -name CMakeLists.txt 2>/dev/null)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[demo,dev]"
+	@touch $@
+
+demo: $(READY) ## fit, evaluate, stream and measure on real solar cells; writes demo/report.html
+	$(BIN)/flawline demo --out demo
+
+test: $(READY) lint types ## everything that takes under 12 minutes on 2 cores
+	$(BIN)/python -m pytest -m "not slow and not gpu and not tensorrt"
+
+test-slow: $(READY) ## what takes longer
+	$(BIN)/python -m pytest -m "slow"
+
+test-deps: ## Debian packages that some tests need (none yet)
+	@true
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PYTHONPATH=src $(BIN)/lint-imports --no-cache
+
+types: $(READY)
+	$(BIN)/mypy
+
+clean: ## removes the environment and everything built
+	rm -rf $(VENV) build dist demo

@@ -1,0 +1,62 @@
+"""The `flawline` command: finds the subcommand, imports only that, and turns errors into one line."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from flawline import __version__
+from flawline.runtime.errors import FlawlineError
+
+COMMANDS = {
+    "fit": ("flawline.export.commands.fit", "fit a detector on a folder of good images"),
+    "score": ("flawline.runtime.commands.score", "score images: verdicts, p-values, boxes, overlays"),
+    "evaluate": ("flawline.benchmarks.commands.evaluate", "accuracy on a labelled folder"),
+    "info": ("flawline.runtime.commands.info", "what is in a bundle"),
+    "verify": ("flawline.runtime.commands.verify", "whether a bundle is whole and scores its golden frames as it should"),
+    "stream": ("flawline.runtime.commands.stream", "line camera to defects"),
+    "bench": ("flawline.benchmarks.commands.bench", "latency, kernels, accuracy and the effect of the projection"),
+    "demo": ("flawline.benchmarks.commands.demo", "the main job, on real images, end to end"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one subcommand.
+
+    Args:
+        arguments: The words after `flawline`; those of the process if None.
+
+    Returns:
+        0 done, 1 the answer is no, 2 the input or the installation is wrong.
+    """
+    parser = argparse.ArgumentParser(
+        prog="flawline",
+        description="Image anomaly detectors from good images to a line camera on an edge device.",
+        epilog="`flawline COMMAND --help` explains a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"flawline {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    for name, (module_name, summary) in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=summary)
+        if name == chosen:
+            module = importlib.import_module(module_name)
+            subparser.description = module.__doc__
+            subparser.formatter_class = argparse.RawDescriptionHelpFormatter
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    options = parser.parse_args(words)
+    try:
+        return int(options.run(options))
+    except FlawlineError as error:
+        sys.stderr.write(f"flawline {options.command}: {error}\n")
+        return 2
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing is wrong, and nothing more can be said.
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
