@@ -1,0 +1,77 @@
+"""NumPy twins of the native kernels: the same names and results, float64 inside, written to be read.
+
+The kernels are tested against these functions. They check nothing: `flawline.runtime.kernels` does, before it calls
+either of the two.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from flawline.runtime.kernels.gaussians import Gaussians
+from flawline.runtime.kernels.interpolation import Upsampling, gaussian_taps, reflect, resampling_taps
+from flawline.runtime.kernels.packing import unpack
+
+Floats = npt.NDArray[np.float32]
+
+
+class MahalanobisMap:
+    """Feature maps to anomaly maps and scores; see `flawline.runtime.kernels.MahalanobisMap`."""
+
+    def __init__(self, gaussians: Gaussians, size: tuple[int, int], upsampling: Upsampling, sigma: float) -> None:
+        self._gaussians = gaussians
+        self._size = size
+        self._upsampling: Upsampling = upsampling
+        self._sigma = sigma
+
+    def run(self, maps: Sequence[Floats], out: Floats, scores: Floats) -> None:
+        """Writes the anomaly maps, float32 (B, h, w), to `out` and their maxima, float32 (B,), to `scores`."""
+        vectors = embeddings(maps, self._size, self._upsampling)
+        distances = mahalanobis(vectors, self._gaussians).reshape(-1, *self._size)
+        out[...] = smooth(distances, self._sigma)
+        scores[...] = out.max(axis=(1, 2))
+
+
+def embeddings(
+    maps: Sequence[npt.NDArray[np.floating]], size: tuple[int, int], upsampling: Upsampling
+) -> npt.NDArray[np.float64]:
+    """The sum of the upsampled maps, channels last: float64 (B, h * w, d)."""
+    frames, channels = maps[0].shape[:2]
+    total = np.zeros((frames, channels, *size))
+    for feature_map in maps:
+        rows = resampling_taps(feature_map.shape[2], size[0], upsampling)
+        columns = resampling_taps(feature_map.shape[3], size[1], upsampling)
+        source = feature_map.astype(np.float64)
+        low, high = source[:, :, rows.low], source[:, :, rows.high]
+        source = low + rows.weight[:, None].astype(np.float64) * (high - low)
+        low, high = source[..., columns.low], source[..., columns.high]
+        total += low + columns.weight.astype(np.float64) * (high - low)
+    return np.ascontiguousarray(total.reshape(frames, channels, -1).transpose(0, 2, 1))
+
+
+def mahalanobis(x: npt.NDArray[np.floating], gaussians: Gaussians) -> npt.NDArray[np.float64]:
+    """Distances, float64 (B, P), of vectors (B, P, d) or (B, 1, d) to the Gaussians of the outputs."""
+    distances = np.empty((x.shape[0], gaussians.outputs))
+    for gaussian in np.unique(gaussians.assignment):
+        outputs = np.flatnonzero(gaussians.assignment == gaussian)
+        vectors = x if x.shape[1] == 1 else x[:, outputs]
+        # One Gaussian at a time, because all factors in float64 would take eight times the memory of the packed ones.
+        factors = unpack(gaussians.factors[gaussian], gaussians.dimension).astype(np.float64)
+        centred = vectors[..., None, :].astype(np.float64) - gaussians.means[gaussian]
+        whitened = np.einsum("kij,bnkj->bnki", factors, centred)
+        squared = (whitened**2).sum(-1) * gaussians.scales[gaussian].astype(np.float64) ** 2
+        distances[:, outputs] = np.sqrt(squared.min(-1))
+    return distances
+
+
+def smooth(maps: npt.NDArray[np.floating], sigma: float) -> npt.NDArray[np.float64]:
+    """The maps, (B, h, w), under a Gaussian of sigma pixels: float64 (B, h, w)."""
+    taps = gaussian_taps(sigma).astype(np.float64)
+    smoothed = maps.astype(np.float64)
+    for axis in (1, 2):
+        border = reflect(maps.shape[axis], len(taps) // 2)
+        padded = np.take(smoothed, border, axis)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, len(taps), axis)
+        smoothed = windows @ taps
+    return smoothed
