@@ -1,0 +1,40 @@
+"""The bundle: a folder that holds a detector whole. FORMAT.md, beside this file, is its specification."""
+
+from flawline.runtime.bundle.contents import Golden
+from flawline.runtime.bundle.manifest import (
+    FileEntry,
+    Fit,
+    Format,
+    Gaussian,
+    GoldenFacts,
+    Input,
+    Manifest,
+    Map,
+    Network,
+    Output,
+    Projection,
+    Threshold,
+    Weights,
+)
+from flawline.runtime.bundle.reader import Bundle, read
+from flawline.runtime.bundle.writer import write
+
+__all__ = [
+    "Bundle",
+    "FileEntry",
+    "Fit",
+    "Format",
+    "Gaussian",
+    "Golden",
+    "GoldenFacts",
+    "Input",
+    "Manifest",
+    "Map",
+    "Network",
+    "Output",
+    "Projection",
+    "Threshold",
+    "Weights",
+    "read",
+    "write",
+]

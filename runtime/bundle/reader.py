@@ -1,0 +1,187 @@
+"""Opens a bundle: every byte is verified before it is used, and the very bytes that were verified are used."""
+
+import errno
+import hashlib
+import mmap
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from flawline.runtime.bundle import contents, tensors
+from flawline.runtime.bundle.contents import Golden
+from flawline.runtime.bundle.manifest import FEATURES, GOLDEN, REQUIRED_FILES, STATISTICS, FileEntry, Manifest, decode
+from flawline.runtime.errors import BundleError
+
+MANIFEST = "manifest.json"
+MANIFEST_HASH = "manifest.sha256"
+MANIFEST_CAP_BYTES = 1 << 20
+
+_MANIFEST_HASH_BYTES = 65
+_AGAIN = "copy the bundle again"
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """An opened bundle.
+
+    Attributes:
+        path: Its folder.
+        hash: SHA-256 of the manifest, which holds the hashes of all other files: it names the bundle's whole content.
+        manifest: What the bundle says of itself.
+        statistics: Tensors by name, read-only views of the mapped file (FORMAT.md, "Statistics").
+        golden: Frames whose scores are known.
+        total_bytes: Size of all its files together.
+    """
+
+    path: Path
+    hash: str
+    manifest: Manifest
+    statistics: Mapping[str, NDArray[Any]]
+    golden: list[Golden]
+    total_bytes: int
+    _features: mmap.mmap = field(repr=False)
+
+    @property
+    def features(self) -> bytes:
+        """The feature graph, an ONNX file: a fresh copy at each access of the bytes that were verified."""
+        return self._features[:]
+
+
+def read(path: str | os.PathLike[str]) -> Bundle:
+    """Opens and verifies a bundle.
+
+    One pass hashes every file; tensors stay in the file and are mapped.
+
+    Args:
+        path: The bundle's folder.
+
+    Returns:
+        The bundle. Its arrays stay valid as long as someone holds them, also if the folder is moved or removed.
+
+    Raises:
+        BundleError: It is not a bundle, is damaged, contradicts itself or is of a newer format.
+    """
+    path = Path(path)
+    with _opened(path) as folder:
+        declared = _declared_hash(folder)
+        data = folder.small(MANIFEST, MANIFEST_CAP_BYTES)
+        actual = hashlib.sha256(data).hexdigest()
+        if actual != declared:
+            raise BundleError(
+                f"{folder.where(MANIFEST)} has the SHA-256 {actual}; {MANIFEST_HASH} says {declared}: {_AGAIN}"
+            )
+        manifest = decode(data, folder.where(MANIFEST))
+        _check_names(folder, manifest)
+        mappings = {name: folder.verified(name, entry) for name, entry in manifest.files.items()}
+    statistics = tensors.load(mappings[STATISTICS], folder.where(STATISTICS))
+    golden = tensors.load(mappings[GOLDEN], folder.where(GOLDEN))
+    for name in (STATISTICS, GOLDEN):
+        tensors.confirm(path / name)
+    contents.check_statistics(manifest, statistics, folder.where(STATISTICS))
+    examples = contents.check_golden(manifest, golden, folder.where(GOLDEN))
+    total = sum(entry.size for entry in manifest.files.values()) + len(data) + _MANIFEST_HASH_BYTES
+    return Bundle(path, actual, manifest, statistics, examples, total, mappings[FEATURES])
+
+
+class _Folder:
+    """An open folder. Files are looked up from its descriptor, so that no rename can swap it between two of them."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    def where(self, name: str) -> str:
+        return str(self._path / name)
+
+    def names(self) -> set[str]:
+        with os.scandir(self._descriptor) as entries:
+            return {entry.name for entry in entries}
+
+    def small(self, name: str, cap_bytes: int) -> bytes:
+        with self._regular(name) as (descriptor, size):
+            if size > cap_bytes:
+                raise BundleError(f"{self.where(name)} holds {size} bytes; expected at most {cap_bytes}")
+            # A file that grows while it is read is still read to its first length only.
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read(size)
+
+    def verified(self, name: str, entry: FileEntry) -> mmap.mmap:
+        with self._regular(name) as (descriptor, size):
+            if size != entry.size:
+                raise BundleError(f"{self.where(name)} holds {size} bytes; the manifest says {entry.size}: {_AGAIN}")
+            try:
+                mapping = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+            except (OSError, ValueError) as error:
+                raise BundleError(f"{self.where(name)} cannot be mapped ({error})") from error
+        actual = hashlib.sha256(mapping).hexdigest()
+        if actual != entry.sha256:
+            raise BundleError(
+                f"{self.where(name)} has the SHA-256 {actual}; the manifest says {entry.sha256}: {_AGAIN}"
+            )
+        return mapping
+
+    @contextmanager
+    def _regular(self, name: str) -> Iterator[tuple[int, int]]:
+        # O_NONBLOCK: opening a pipe that someone left there must not wait for its writer.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(name, flags, dir_fd=self._descriptor)
+        except FileNotFoundError as error:
+            raise BundleError(f"{self.where(name)} is missing; a bundle must hold it: {_AGAIN}") from error
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise BundleError(f"{self.where(name)} is a symbolic link; expected a regular file") from error
+            raise BundleError(f"{self.where(name)} cannot be read: {error.strerror}") from error
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise BundleError(f"{self.where(name)} is not a regular file")
+            yield descriptor, status.st_size
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Folder]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} does not exist; expected the folder of a bundle") from error
+    except NotADirectoryError as error:
+        raise BundleError(f"{path} is a file; expected the folder of a bundle") from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        yield _Folder(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _declared_hash(folder: _Folder) -> str:
+    data = folder.small(MANIFEST_HASH, 1024)
+    if not re.fullmatch(rb"[0-9a-f]{64}\n", data):
+        raise BundleError(
+            f"{folder.where(MANIFEST_HASH)} is not 64 lower-case hexadecimal digits and a newline; damaged: {_AGAIN}"
+        )
+    return data[:64].decode("ascii")
+
+
+def _check_names(folder: _Folder, manifest: Manifest) -> None:
+    for name in REQUIRED_FILES:
+        if name not in manifest.files:
+            raise BundleError(f"{folder.where(MANIFEST)} does not list {name}, which every bundle holds")
+    for name in (MANIFEST, MANIFEST_HASH):
+        if name in manifest.files:
+            raise BundleError(f"{folder.where(MANIFEST)} lists {name}, which cannot hold its own hash")
+    unlisted = sorted(folder.names() - manifest.files.keys() - {MANIFEST, MANIFEST_HASH})
+    if unlisted:
+        raise BundleError(
+            f"{folder.where(unlisted[0])!a} is not listed in the manifest; remove it, or copy the bundle again"
+        )

@@ -1,0 +1,128 @@
+"""Writes a bundle: whole and durable under its name, or not at all."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+from numpy.typing import NDArray
+
+from flawline.runtime import files
+from flawline.runtime.bundle import contents, tensors
+from flawline.runtime.bundle.contents import Golden
+from flawline.runtime.bundle.manifest import FEATURES, GOLDEN, STATISTICS, FileEntry, Manifest, encode
+from flawline.runtime.bundle.reader import MANIFEST, MANIFEST_HASH, Bundle, read
+from flawline.runtime.errors import InputError
+
+
+def write(
+    path: str | os.PathLike[str],
+    manifest: Manifest,
+    features: bytes,
+    statistics: Mapping[str, NDArray[Any]],
+    golden: Sequence[Golden],
+) -> Bundle:
+    """Writes a bundle beside its name, reads it back with every check, and renames it.
+
+    Equal content gives equal bytes.
+
+    Args:
+        path: Folder to make; it must not exist, its parent must.
+        manifest: Everything but `files`, which is filled in here.
+        features: The feature graph, one self-contained ONNX file.
+        statistics: Tensors by name (FORMAT.md, "Statistics").
+        golden: At least one frame with its score and map.
+
+    Returns:
+        The bundle, opened.
+
+    Raises:
+        InputError: The path exists, its parent does not or cannot be written to, or there is no golden frame.
+        ResourceError: The disk is full; nothing is left behind.
+        BundleError: The parts contradict each other; nothing is left behind.
+    """
+    path = Path(path)
+    _refuse_existing(path)
+    if not golden:
+        raise InputError("a bundle needs at least one golden frame to prove itself by; received none")
+    partial = files.partial_name(path)
+    try:
+        partial.mkdir()
+        try:
+            _write_files(partial, manifest, features, statistics, golden)
+            bundle = read(partial)
+            _rename(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise files.write_error(error, path) from error
+    return replace(bundle, path=path)
+
+
+def _refuse_existing(path: Path) -> None:
+    if os.path.lexists(path):
+        raise InputError(f"{path} exists; choose another name for the bundle or remove it first")
+
+
+def _write_files(
+    folder: Path,
+    manifest: Manifest,
+    features: bytes,
+    statistics: Mapping[str, NDArray[Any]],
+    golden: Sequence[Golden],
+) -> None:
+    entries = {
+        FEATURES: _write_file(folder / FEATURES, lambda file: file.write(features)),
+        STATISTICS: _write_file(folder / STATISTICS, lambda file: tensors.write(file, statistics)),
+        GOLDEN: _write_file(folder / GOLDEN, lambda file: tensors.write(file, contents.golden_tensors(golden))),
+    }
+    data = encode(msgspec.structs.replace(manifest, files=entries))
+    digest = hashlib.sha256(data).hexdigest()
+    _write_file(folder / MANIFEST, lambda file: file.write(data))
+    _write_file(folder / MANIFEST_HASH, lambda file: file.write(f"{digest}\n".encode("ascii")))
+    files.sync_folder(folder)
+
+
+class _HashingFile:
+    """Passes bytes on and keeps their hash and number."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self._size = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        self._file.write(data)
+        self._hash.update(data)
+        self._size += len(data)
+        return len(data)
+
+    def entry(self) -> FileEntry:
+        return FileEntry(size=self._size, sha256=self._hash.hexdigest())
+
+
+def _write_file(path: Path, fill: Callable[[_HashingFile], object]) -> FileEntry:
+    with path.open("xb") as file:
+        hashing = _HashingFile(file)
+        fill(hashing)
+        file.flush()
+        os.fsync(file.fileno())
+    return hashing.entry()
+
+
+def _rename(partial: Path, path: Path) -> None:
+    # mkdir refuses, in one step, a name that someone took meanwhile; rename then replaces the empty folder in one step.
+    try:
+        path.mkdir()
+    except FileExistsError:
+        _refuse_existing(path)
+    try:
+        partial.rename(path)
+    except OSError:
+        path.rmdir()
+        raise
+    files.sync_folder(path.parent)
