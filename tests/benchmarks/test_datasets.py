@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+
+from flawline.benchmarks import datasets
+from flawline.runtime.errors import InputError
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    for name in ("train/good/a.png", "train/good/b.png", "train/good/c.png", "test/good/d.png", "test/crack/e.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return tmp_path
+
+
+def test_layout_without_masks(layout):
+    dataset = datasets.read_mvtec(layout)
+    assert [path.name for path in dataset.good] == ["a.png", "b.png", "c.png"]
+    assert [(item.path.name, item.kind, item.is_defective) for item in dataset.test] == [
+        ("e.png", "crack", True),
+        ("d.png", "good", False),
+    ]
+    assert not dataset.has_masks
+
+
+def test_masks_are_found_and_a_missing_one_is_refused(layout):
+    (layout / "ground_truth/crack").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"e\.png: no mask"):
+        datasets.read_mvtec(layout)
+    mask = layout / "ground_truth/crack/e_mask.png"
+    mask.write_bytes(b"")
+    dataset = datasets.read_mvtec(layout)
+    assert dataset.has_masks
+    assert [item.mask for item in dataset.test] == [mask, None]
+
+
+def test_folder_without_test_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no folder test/"):
+        datasets.open_dataset(str(tmp_path))
+
+
+def test_split_is_disjoint_and_repeats(layout):
+    dataset = datasets.read_mvtec(layout)
+    split = dataset.split(2, 1, seed=3)
+    assert not set(split.fit) & set(split.calibration)
+    assert set(split.fit) | set(split.calibration) == set(dataset.good)
+    assert split == dataset.split(None, 1, seed=3)
+    assert len({dataset.split(1, 1, seed).fit for seed in range(20)}) == 3
+
+
+def test_too_many_images_are_refused(layout):
+    with pytest.raises(InputError, match="4 good images asked for to fit and calibrate, 3 are there"):
+        datasets.read_mvtec(layout).split(3, 1, seed=0)
+
+
+def test_solar_cells_test_on_what_the_fit_leaves():
+    pytest.importorskip("elpv_dataset")
+    dataset = datasets.open_dataset("elpv-mono")
+    assert dataset.terms is not None
+    assert "NC" in dataset.terms
+    assert len(dataset.test) == 313
+    split = dataset.split(300, 100, seed=0)
+    good = [item.path for item in split.test if not item.is_defective]
+    assert len(good) == len(dataset.good) - 400
+    assert not set(good) & (set(split.fit) | set(split.calibration))
+    assert all(path.is_file() for path in split.fit)
+
+
+def test_magnetic_tiles(shared_data):
+    dataset = datasets.open_dataset(str(shared_data / "magnetic_tile"))
+    assert len(dataset.good) == 702
+    assert len(dataset.test) == 642
+    assert dataset.has_masks
