@@ -8,6 +8,7 @@ from msgspec import Meta
 from flawline import __version__
 from flawline.runtime.bundle import strict_json
 from flawline.runtime.errors import BundleError
+from flawline.runtime.images import MAX_PIXELS
 
 MAJOR = 1
 MINOR = 0
@@ -17,16 +18,12 @@ STATISTICS = "statistics.safetensors"
 GOLDEN = "golden.safetensors"
 REQUIRED_FILES = (FEATURES, STATISTICS, GOLDEN)
 
-# A frame or network input has at most this many pixels (16,384 x 16,384): more is a damaged number, not a camera.
-MAX_PIXELS = 1 << 28
-
 Side = Annotated[int, Meta(ge=1, le=1 << 20)]
 Count = Annotated[int, Meta(ge=1, le=1 << 31)]
 Seed = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Text = Annotated[str, Meta(min_length=1, max_length=1024)]
 FileName = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,127}\Z")]
-Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 
 
