@@ -1,0 +1,149 @@
+"""Published weights into our networks: reads the files, folds batch normalisation, and tells the wrong network."""
+
+import hashlib
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from flawline.detectors.folded import FeatureNetwork, FoldedConv2d
+from flawline.runtime.errors import InputError
+
+RANDOM = "random"
+_SUFFIXES = (".pth", ".pt", ".safetensors", ".npz")
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """Where weights came from.
+
+    Attributes:
+        origin: Name of the file, without its folder, or `random`.
+        sha256: Hash of the file; of the parameters in the order of the network where they are random.
+        random: Whether nobody trained them.
+    """
+
+    origin: str
+    sha256: str
+    random: bool
+
+
+def load_weights(network: FeatureNetwork, weights: str | Path, seed: int = 0) -> WeightsRecord:
+    """Fills a network, which may be on the meta device, with the weights of a file or with random ones.
+
+    Convolutions may come with their batch normalisation apart (as published) or already folded in (weight and bias).
+    Parameters of parts behind the network's last layer are ignored.
+
+    Args:
+        network: The network to fill, in place.
+        weights: A `.pth`, `.safetensors` or `.npz` file, or `random`.
+        seed: Of the random weights.
+
+    Raises:
+        InputError: The file is missing, unreadable, executes code on loading, or holds another network's weights.
+    """
+    if weights == RANDOM:
+        network.to_empty(device="cpu")
+        network.randomize(seed)
+        digest = hashlib.sha256()
+        for parameter in network.parameters():
+            digest.update(parameter.detach().numpy().tobytes())
+        return WeightsRecord(RANDOM, digest.hexdigest(), random=True)
+    path = Path(weights)
+    network.load_state_dict(_folded(network, _read(path), path.name), assign=True)
+    return WeightsRecord(path.name, _sha256(path), random=False)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if path.suffix not in _SUFFIXES:
+        raise InputError(f"weights {path.name}: expected a file ending in {', '.join(_SUFFIXES)}, or `{RANDOM}`")
+    if not path.is_file():
+        raise InputError(f"weights {path}: no such file")
+    state: Any
+    try:
+        if path.suffix == ".safetensors":
+            state = safetensors.torch.load_file(path)
+        elif path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own message advises weights_only=False, which would run the file's code.
+        raise InputError(
+            f"weights {path.name}: not a plain state dict of tensors; it would run code on loading or is damaged. "
+            "Save network.state_dict() and pass that file"
+        ) from error
+    except (
+        OSError, EOFError, RuntimeError, ValueError, TypeError, KeyError,
+        zipfile.BadZipFile, safetensors.SafetensorError,
+    ) as error:  # fmt: skip
+        raise InputError(f"weights {path.name}: cannot be read as {path.suffix} ({_first_line(error)})") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(
+            f"weights {path.name}: received a {type(state).__name__} that is not a state dict; "
+            "expected parameter names with tensors, as network.state_dict() gives"
+        )
+    return dict(state)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _folded(network: FeatureNetwork, state: dict[str, Tensor], origin: str) -> dict[str, Tensor]:
+    """Multiplies out `gamma (w x + b - mean) / sqrt(var + eps) + beta` in float64, where a normalisation is apart."""
+    # A count of training steps says nothing about the network, and appears at every batch normalisation.
+    unused = {name for name in state if not name.endswith(".num_batches_tracked")}
+
+    def take(name: str, shape: tuple[int, ...]) -> Tensor:
+        if name not in state:
+            received = f"no {name}"
+        elif tuple(state[name].shape) != shape:
+            received = f"{name} of shape {tuple(state[name].shape)}"
+        elif not torch.isfinite(state[name]).all():
+            raise InputError(f"weights {origin}: {name} holds NaN or infinity")
+        else:
+            unused.discard(name)
+            return state[name].to(torch.float64)
+        raise InputError(
+            f"weights {origin}: {received}, expected {name} {shape} of {network.title}: another network's weights"
+        )
+
+    folded = {}
+    for name, module in network.named_modules():
+        if not isinstance(module, FoldedConv2d):
+            continue
+        channels = (module.out_channels,)
+        weight = take(f"{name}.weight", tuple(module.weight.shape))
+        parent = name.rpartition(".")[0]
+        norm = f"{parent}.{module.batch_norm}" if parent else module.batch_norm
+        has_bias = f"{name}.bias" in state
+        bias = take(f"{name}.bias", channels) if has_bias else torch.zeros(channels, dtype=torch.float64)
+        if not has_bias or f"{norm}.weight" in state:
+            variance = take(f"{norm}.running_var", channels)
+            scale = take(f"{norm}.weight", channels) / torch.sqrt(variance + module.eps)
+            weight = weight * scale[:, None, None, None]
+            bias = take(f"{norm}.bias", channels) + scale * (bias - take(f"{norm}.running_mean", channels))
+        folded[f"{name}.weight"] = weight.to(torch.float32)
+        folded[f"{name}.bias"] = bias.to(torch.float32)
+    foreign = sorted(name for name in unused if not network.is_behind(name))
+    if foreign:
+        raise InputError(f"weights {origin}: {foreign[0]} has no place in {network.title}: another network's weights")
+    return folded

@@ -1,0 +1,66 @@
+"""A torch network as an ONNX graph that carries nothing of the machine it was exported on."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from flawline.detectors.folded import FeatureNetwork
+from flawline.export.feature_graph import BATCH, OPSETS, FeatureGraph, cut
+from flawline.runtime.errors import InputError
+
+_OPSET = 18  # what torch's exporter writes without converting
+assert _OPSET in OPSETS
+
+
+def export_backbone(network: FeatureNetwork, height: int, width: int) -> FeatureGraph:
+    """Exports a network for one input size and any batch.
+
+    Args:
+        network: In inference form; its layers become the outputs.
+        height: Of the input, in pixels.
+        width: Of the input, in pixels.
+
+    Returns:
+        The graph, the same for the same weights: float32 (N, 3, height, width) to one float32 (N, c, h, w) per layer.
+
+    Raises:
+        InputError: The size is not a multiple of the network's total stride: padding and positions would depend on it.
+    """
+    stride = network.total_stride
+    if min(height, width) < stride or height % stride or width % stride:
+        raise InputError(f"images of {height} x {width} for {network.title}; expected multiples of its stride {stride}")
+    # Not one: the exporter takes a batch of one for a constant.
+    example = torch.zeros(2, 3, height, width)
+    with _quiet():
+        program = torch.onnx.export(
+            network.eval(),
+            (example,),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            opset_version=_OPSET,
+            input_names=["image"],
+            output_names=list(network.layers),
+            dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+        )
+    if program is None:
+        raise RuntimeError(f"torch returned no ONNX program for {network.title}")
+    return cut(program.model_proto, network.layers, height, width, origin=network.title)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # The exporter warns of its own deprecated calls and logs that torchvision, which nothing here needs, is absent.
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,214 @@
+"""One ONNX file from the uint8 frame to projected feature maps.
+
+Projection and upsampling are linear and commute: `P concat(up(f_l)) = sum_l up(P_l f_l)`, with `P_l` the columns of `P`
+that belong to layer l. So every resolution is projected where it is, by a 1x1 convolution, and no map is ever held at the
+depth of the network; the sum over resolutions is left to the kernel behind the graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flawline import __version__
+from flawline.export.feature_graph import BATCH, FeatureGraph, cut, load_backbone, tensor_names
+from flawline.runtime.errors import InputError
+from flawline.runtime.extras import LazyModule
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import onnx
+    from onnx import NodeProto, TensorProto
+else:
+    onnx = LazyModule("onnx", "pip install 'flawline[fit]'")
+
+__all__ = ["FeatureGraph", "compose", "cut", "load_backbone", "tensor_names"]
+
+INPUT = "frame"
+
+
+@dataclass
+class _Nodes:
+    """Nodes and constants, in the order in which they are added."""
+
+    nodes: list[NodeProto] = field(default_factory=list)
+    constants: list[TensorProto] = field(default_factory=list)
+
+    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(onnx.helper.make_node(operator, inputs, [output], name=output, **attributes))
+        return output
+
+    def constant(self, name: str, value: npt.NDArray[np.generic]) -> str:
+        self.constants.append(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+
+def compose(
+    graph: FeatureGraph,
+    *,
+    height: int,
+    width: int,
+    channels: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    projection: npt.NDArray[np.float32] | None,
+    map_stride: int | None = None,
+    map_size: tuple[int, int] | None = None,
+) -> tuple[bytes, list[tuple[str, int, int]]]:
+    """Composes normalisation, network and projection into one graph.
+
+    Layers finer than the map are averaged down to it; layers of one resolution share one convolution; each coarser
+    resolution has its own and stays coarse. The graph's input `frame` is uint8 (N, height, width, channels).
+
+    Args:
+        graph: The network, cut at its layers.
+        height: Of the frame, in pixels; that of the graph.
+        width: Of the frame, in pixels; that of the graph.
+        channels: Of the frame: 3 (RGB), or 1 (grey, given to every channel of the network).
+        mean: Subtracted from the frame, one number per channel of the network, in units of 0 to 255.
+        std: What the frame is divided by after that, likewise.
+        projection: float32 (d, D), D the channels of all layers together, in the order of `graph.layers`. None leaves
+            every layer in channels of its own, zeros elsewhere, so that d = D.
+        map_stride: Frame pixels per position of the map.
+        map_size: Height and width of the map, instead of its stride. Without either it is that of the finest layer.
+
+    Returns:
+        The ONNX file, the same bytes for the same arguments, and (name, height, width) of its outputs, finest first:
+        float32 (N, d, height, width) each. The finest is of the map's size.
+
+    Raises:
+        InputError: Shapes that do not go together.
+    """
+    if (height, width) != (graph.height, graph.width):
+        raise InputError(f"frames of {height} x {width} for a network that was cut for {graph.height} x {graph.width}")
+    size = _map_size(graph, map_stride, map_size)
+    _check_projection(graph, projection)
+    network = onnx.compose.add_prefix(graph.model, "network/")
+    image, layers = f"network/{graph.input}", [f"network/{name}" for name in graph.layers]
+
+    before, behind = _Nodes(), _Nodes()
+    _normalise(before, image, channels, graph.image_channels, mean, std)
+    resolutions = _to_map(behind, graph, layers, size)
+    columns = np.cumsum((0, *graph.channels))
+    outputs = []
+    for i, (resolution, members) in enumerate(resolutions.items()):
+        name = f"features_{i}"
+        spans = [(int(columns[j]), int(columns[j + 1])) for j, _ in members]
+        tensors = [tensor for _, tensor in members]
+        if projection is None:
+            _place(behind, tensors, spans, graph.depth, name)
+        else:
+            _project(behind, tensors, np.hstack([projection[:, start:stop] for start, stop in spans]), name)
+        outputs.append((name, *resolution))
+
+    dimension = graph.depth if projection is None else len(projection)
+    opsets = list(network.opset_import)
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [*before.nodes, *network.graph.node, *behind.nodes],
+            "features",
+            [onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, (BATCH, height, width, channels))],
+            [
+                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (BATCH, dimension, h, w))
+                for name, h, w in outputs
+            ],
+            initializer=[*before.constants, *network.graph.initializer, *behind.constants],
+        ),
+        opset_imports=opsets,
+        ir_version=onnx.helper.find_min_ir_version_for(opsets),
+        producer_name="flawline",
+        producer_version=__version__,
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True), outputs
+
+
+def _map_size(graph: FeatureGraph, stride: int | None, size: tuple[int, int] | None) -> tuple[int, int]:
+    finest = max(graph.sizes)
+    if stride is not None and size is not None:
+        raise InputError(
+            f"received a map stride of {stride} and a map size of {size[0]} x {size[1]}; expected one of them"
+        )
+    if stride is not None:
+        if stride < 1 or graph.height % stride or graph.width % stride:
+            raise InputError(f"map stride {stride} does not divide frames of {graph.height} x {graph.width}")
+        size = graph.height // stride, graph.width // stride
+    size = finest if size is None else size
+    if size[0] > finest[0] or size[1] > finest[1] or min(size) < 1:
+        raise InputError(
+            f"a map of {size[0]} x {size[1]}: expected at most the finest layer's {finest[0]} x {finest[1]}"
+        )
+    return size
+
+
+def _check_projection(graph: FeatureGraph, projection: npt.NDArray[np.float32] | None) -> None:
+    if projection is None:
+        return
+    if projection.dtype != np.float32 or projection.ndim != 2 or projection.shape[1] != graph.depth:
+        raise InputError(
+            f"a projection of {projection.dtype} {projection.shape}; expected float32 (d, {graph.depth}): "
+            f"the layers {', '.join(graph.layers)} have {' + '.join(map(str, graph.channels))} channels"
+        )
+    if not len(projection) or not np.isfinite(projection).all():
+        raise InputError("the projection is empty or holds NaN or infinity")
+
+
+def _normalise(
+    nodes: _Nodes, image: str, channels: int, image_channels: int, mean: Sequence[float], std: Sequence[float]
+) -> None:
+    if channels not in (1, image_channels):
+        raise InputError(
+            f"frames of {channels} channels for a network of {image_channels}; expected 1 or {image_channels}"
+        )
+    mean_, std_ = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    if mean_.shape != (image_channels,) or std_.shape != (image_channels,) or not (std_ > 0).all():
+        raise InputError(f"mean {mean} and std {std}; expected {image_channels} numbers each, std above zero")
+    scale = nodes.constant("scale", (1 / std_).astype(np.float32).reshape(1, -1, 1, 1))
+    shift = nodes.constant("shift", (-mean_ / std_).astype(np.float32).reshape(1, -1, 1, 1))
+    # Transposed as bytes, a quarter of the traffic of floats. A grey plane becomes three by broadcasting.
+    planes = nodes.add("Transpose", [INPUT], "frame_nchw", perm=(0, 3, 1, 2))
+    pixels = nodes.add("Cast", [planes], "frame_float", to=onnx.TensorProto.FLOAT)
+    scaled = nodes.add("Mul", [pixels, scale], "frame_scaled")
+    nodes.add("Add", [scaled, shift], image)
+
+
+def _to_map(
+    nodes: _Nodes, graph: FeatureGraph, tensors: Sequence[str], size: tuple[int, int]
+) -> dict[tuple[int, int], list[tuple[int, str]]]:
+    """Layers (index, tensor) by resolution, finest first; those finer than the map averaged down to it."""
+    resolutions: dict[tuple[int, int], list[tuple[int, str]]] = {size: []}
+    for i, ((h, w), tensor) in enumerate(zip(graph.sizes, tensors, strict=True)):
+        if h <= size[0] and w <= size[1]:
+            resolutions.setdefault((h, w), []).append((i, tensor))
+            continue
+        if h % size[0] or w % size[1]:
+            raise InputError(
+                f"layer {graph.layers[i]} of {h} x {w} cannot be averaged down to a map of {size[0]} x {size[1]}; "
+                "expected a whole factor"
+            )
+        factor = (h // size[0], w // size[1])
+        pooled = nodes.add("AveragePool", [tensor], f"{tensor}/pooled", kernel_shape=factor, strides=factor)
+        resolutions[size].append((i, pooled))
+    return dict(sorted(resolutions.items(), reverse=True))
+
+
+def _project(nodes: _Nodes, tensors: Sequence[str], matrix: npt.NDArray[np.float32], output: str) -> None:
+    """Writes `matrix concat(tensors)` at every position."""
+    stacked = nodes.add("Concat", tensors, f"{output}_stacked", axis=1) if len(tensors) > 1 else tensors[0]
+    weight = nodes.constant(f"{output}_projection", matrix[:, :, None, None])
+    nodes.add("Conv", [stacked, weight], output, kernel_shape=(1, 1))
+
+
+def _place(nodes: _Nodes, tensors: Sequence[str], spans: Sequence[tuple[int, int]], depth: int, output: str) -> None:
+    """Writes each tensor to its own span of `depth` channels, zeros elsewhere: the identity without its products."""
+    placed = []
+    for i, (tensor, (start, stop)) in enumerate(zip(tensors, spans, strict=True)):
+        pads = nodes.constant(f"{output}_pads_{i}", np.array((0, start, 0, 0, 0, depth - stop, 0, 0), np.int64))
+        name = output if len(tensors) == 1 else f"{output}_placed_{i}"
+        placed.append(nodes.add("Pad", [tensor, pads], name))
+    if len(placed) > 1:
+        nodes.add("Sum", placed, output)
