@@ -1,0 +1,1 @@
+"""What needs good images but no torch: projections, Gaussians, whitening, splits and thresholds."""

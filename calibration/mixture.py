@@ -1,0 +1,73 @@
+"""Several Gaussians where one is too few: a texture has more than one way to be normal."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flawline.runtime.errors import InputError
+from flawline.runtime.extras import LazyModule
+
+if TYPE_CHECKING:
+    from sklearn import mixture
+else:
+    mixture = LazyModule("sklearn.mixture", "pip install 'flawline[fit]'")
+
+_SAMPLE = 20_000
+_MINIMUM_PER_COMPONENT = 2
+
+
+class Mixture(NamedTuple):
+    """Gaussians with K components each.
+
+    Attributes:
+        mean: float64 (G, K, d).
+        covariance: float64 (G, K, d, d).
+    """
+
+    mean: npt.NDArray[np.float64]
+    covariance: npt.NDArray[np.float64]
+
+
+def fit_mixtures(
+    embeddings: npt.NDArray[np.float32], assigned: npt.NDArray[np.int32], components: int, seed: int
+) -> Mixture:
+    """Fits a mixture of K full-covariance Gaussians to the embeddings of each Gaussian, by expectation maximisation.
+
+    Args:
+        embeddings: float32 (N, P, d).
+        assigned: int32 (P,), the Gaussian of each position.
+        components: Components K.
+        seed: Seed of the sample (20,000 embeddings per Gaussian) and of the start.
+
+    Raises:
+        InputError: A Gaussian has too few embeddings for K components.
+    """
+    dimension = embeddings.shape[2]
+    gaussians = int(assigned.max()) + 1
+    mean = np.empty((gaussians, components, dimension))
+    covariance = np.empty((gaussians, components, dimension, dimension))
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    for g in range(gaussians):
+        values = embeddings[:, assigned == g].reshape(-1, dimension)
+        if len(values) < _MINIMUM_PER_COMPONENT * components:
+            raise InputError(
+                f"{len(values)} embeddings per Gaussian do not suffice for {components} components; "
+                "use fewer components, more images or --tie global"
+            )
+        if len(values) > _SAMPLE:
+            values = values[generator.choice(len(values), _SAMPLE, replace=False)]
+        values = values.astype(np.float64)
+        spread = float(values.var(axis=0).mean())
+        model = mixture.GaussianMixture(
+            components,
+            covariance_type="full",
+            random_state=seed,
+            reg_covar=max(1e-4 * spread, 1e-12),
+            max_iter=50,
+            tol=1e-2,
+        )
+        model.fit(values)
+        mean[g] = model.means_
+        covariance[g] = model.covariances_
+    return Mixture(mean, covariance)

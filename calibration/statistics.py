@@ -1,0 +1,151 @@
+"""One pass over good images through the exported graph, and the statistics that it yields."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from flawline.calibration.gaussian import Accumulator, Tie, assignment
+from flawline.calibration.mixture import Mixture, fit_mixtures
+from flawline.calibration.shrinkage import Estimator, shrink
+from flawline.calibration.whitening import packed_factors, regularisation
+from flawline.runtime.extractor import FeatureExtractor
+from flawline.runtime.kernels import Gaussians, embeddings
+
+Upsampling = Literal["bilinear", "nearest"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatisticsOptions:
+    """How the good images are modelled.
+
+    Attributes:
+        tie: Which positions share a Gaussian.
+        components: Gaussians per position, column or web; the smallest distance counts.
+        epsilon: Regularisation of every covariance.
+        epsilon_relative: Whether epsilon is relative to the mean feature variance.
+        shrinkage: How far covariances are drawn towards a multiple of the identity first: not at all, by an
+            estimator, or by a given share.
+        factors: Type of the stored factors.
+        seed: Seed of samples and mixtures.
+    """
+
+    tie: Tie = "position"
+    components: int = 1
+    epsilon: float = 0.01
+    epsilon_relative: bool = True
+    shrinkage: Estimator | float | None = None
+    factors: Literal["fp16", "fp32"] = "fp16"
+    seed: int = 0
+
+    @property
+    def needs_sample(self) -> bool:
+        """Whether embeddings must be kept, not only their mean and covariance."""
+        return self.components > 1 or isinstance(self.shrinkage, str)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What was learnt from the good images.
+
+    Attributes:
+        gaussians: Packed, as the bundle ships them.
+        mean: float64 (G, K, d).
+        covariance: float64 (G, K, d, d), regularised: what the packed factors stand for.
+    """
+
+    gaussians: Gaussians
+    mean: npt.NDArray[np.float64]
+    covariance: npt.NDArray[np.float64]
+
+
+class EmbeddingReader:
+    """Frames to embeddings, through the graph and the summation that the device uses.
+
+    Args:
+        extractor: The network; its batch is the number of frames that are run at once.
+        size: Height and width of the map.
+        upsampling: How coarser scales reach that size.
+        threads: Threads of the summation.
+    """
+
+    def __init__(
+        self, extractor: FeatureExtractor, size: tuple[int, int], upsampling: Upsampling, *, threads: int
+    ) -> None:
+        self._extractor = extractor
+        self._size = size
+        self._upsampling = upsampling
+        self._threads = threads
+
+    def batches(self, frames: Iterable[npt.NDArray[np.uint8]]) -> Iterable[npt.NDArray[np.float32]]:
+        """Yields float32 (B, P, d), B frames at a time and the rest at the end."""
+        batch = self._extractor.maps[0].shape[0]
+        filled = 0
+        for frame in frames:
+            self._extractor.load(filled, frame)
+            filled += 1
+            if filled == batch:
+                yield self._embed(filled)
+                filled = 0
+        if filled:
+            yield self._embed(filled)
+
+    def _embed(self, count: int) -> npt.NDArray[np.float32]:
+        maps = [scale[:count] for scale in self._extractor.run()]
+        return embeddings(maps, self._size, upsampling=self._upsampling, threads=self._threads)
+
+
+def collect(
+    reader: EmbeddingReader,
+    frames: Iterable[npt.NDArray[np.uint8]],
+    size: tuple[int, int],
+    dimension: int,
+    options: StatisticsOptions,
+) -> Statistics:
+    """Fits the statistics.
+
+    Args:
+        reader: Frames to embeddings.
+        frames: The good frames.
+        size: Height and width of the map.
+        dimension: Channels d of an embedding.
+        options: How the images are modelled.
+
+    Raises:
+        InputError: Features are NaN or infinite or do not vary, or a covariance is singular.
+    """
+    assigned = assignment(options.tie, *size)
+    accumulator = Accumulator(assigned, dimension)
+    kept: list[npt.NDArray[np.float32]] = []
+    for batch in reader.batches(frames):
+        accumulator.add(batch)
+        if options.needs_sample:
+            kept.append(batch)
+    covariance = accumulator.covariance()
+    mixture = Mixture(mean=accumulator.mean[:, None], covariance=covariance[:, None])
+    if options.needs_sample:
+        sample = np.concatenate(kept)
+        if options.components > 1:
+            mixture = fit_mixtures(sample, assigned, options.components, options.seed)
+        if isinstance(options.shrinkage, str):
+            mixture = shrink(mixture, options.shrinkage, sample, assigned)
+    if isinstance(options.shrinkage, float):
+        mixture = shrink(mixture, options.shrinkage, None, assigned)
+    gaussians, components = mixture.mean.shape[:2]
+    flat = mixture.covariance.reshape(gaussians * components, dimension, dimension)
+    added = regularisation(flat, options.epsilon, relative=options.epsilon_relative)
+    factors, scales = packed_factors(flat, added, np.float16 if options.factors == "fp16" else np.float32)
+    diagonal = np.arange(dimension)
+    flat[:, diagonal, diagonal] += added
+    return Statistics(
+        gaussians=Gaussians(
+            means=np.ascontiguousarray(mixture.mean, np.float32),
+            factors=factors.reshape(gaussians, components, -1),
+            scales=scales.reshape(gaussians, components),
+            assignment=assigned,
+        ),
+        mean=mixture.mean,
+        covariance=mixture.covariance,
+    )
