@@ -1,4 +1,4 @@
-"""Mahalanobis distances over packed triangular factors, and what lies around them on the way from features to scores."""
+"""Mahalanobis distances over packed triangular factors, from feature maps to anomaly maps and scores."""
 
 from flawline.runtime.kernels.gaussians import Gaussians
 from flawline.runtime.kernels.implementations import implementations

@@ -52,19 +52,19 @@ class Gaussians:
     @property
     def count(self) -> int:
         """G, the number of Gaussians."""
-        return self.means.shape[0]
+        return int(self.means.shape[0])
 
     @property
     def components(self) -> int:
         """K, the components of each Gaussian."""
-        return self.means.shape[1]
+        return int(self.means.shape[1])
 
     @property
     def dimension(self) -> int:
         """The dimension d of the vectors that are scored."""
-        return self.means.shape[2]
+        return int(self.means.shape[2])
 
     @property
     def outputs(self) -> int:
         """P, the number of distances per frame."""
-        return self.assignment.shape[0]
+        return int(self.assignment.shape[0])

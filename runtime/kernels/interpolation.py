@@ -47,7 +47,9 @@ def resampling_taps(source: int, target: int, upsampling: Upsampling) -> Taps:
         raise InputError(f"upsampling: received {upsampling!r}, expected 'bilinear' or 'nearest'")
     centre = np.clip((pixels + 0.5) * source / target - 0.5, 0, source - 1)
     low = np.floor(centre).astype(np.int32)
-    return Taps(low, np.minimum(low + 1, source - 1).astype(np.int32), (centre - low).astype(np.float32))
+    weight = (centre - low).astype(np.float32)
+    # A neighbour without weight is not read: were it NaN, it would spread.
+    return Taps(low, np.where(weight > 0, low + 1, low).astype(np.int32), weight)
 
 
 def gaussian_taps(sigma: float) -> npt.NDArray[np.float32]:
@@ -68,7 +70,8 @@ def gaussian_taps(sigma: float) -> npt.NDArray[np.float32]:
     if radius == 0:
         return np.ones(1, np.float32)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    return (weights / weights.sum()).astype(np.float32)
+    taps: npt.NDArray[np.float32] = (weights / weights.sum()).astype(np.float32)
+    return taps
 
 
 def reflect(size: int, radius: int) -> npt.NDArray[np.int32]:

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from flawline.runtime.kernels import reference
+from flawline.runtime.errors import InputError
+from flawline.runtime.kernels import _native, reference
 from flawline.runtime.kernels.checks import require, require_count
-from flawline.runtime.kernels.implementations import choose
-from flawline.runtime.kernels.interpolation import Upsampling, gaussian_taps, resampling_taps
+from flawline.runtime.kernels.implementations import REFERENCE, choose, native_filter, native_resamplings
+from flawline.runtime.kernels.interpolation import Upsampling
 
 Floats = npt.NDArray[np.float32]
 
@@ -38,11 +39,10 @@ def embeddings(
     Raises:
         InputError: Another shape, dtype or layout.
     """
-    require_count("threads", threads)
+    chosen = choose(implementation, threads)
     require_count("number of feature maps", len(maps))
     require_count("height of the map", size[0])
     require_count("width of the map", size[1])
-    resampling_taps(1, 1, upsampling)
     require("maps[0]", maps[0], np.float32, ("B", "d", "height", "width"))
     frames, dimension = maps[0].shape[:2]
     for index, feature_map in enumerate(maps):
@@ -50,8 +50,11 @@ def embeddings(
     if out is None:
         out = np.empty((frames, size[0] * size[1], dimension), np.float32)
     require("out", out, np.float32, (frames, size[0] * size[1], dimension), writeable=True)
-    choose(implementation)
-    out[...] = reference.embeddings(maps, size, upsampling)
+    resamplings = native_resamplings([feature_map.shape[2:] for feature_map in maps], size, upsampling)
+    if chosen == REFERENCE:
+        out[...] = reference.embeddings(maps, size, upsampling)
+    else:
+        _native.embeddings(chosen, maps, resamplings, *size, threads, out)
     return out
 
 
@@ -75,12 +78,18 @@ def smooth(
     Raises:
         InputError: Another shape, dtype or layout, or sigma is negative or not finite.
     """
-    require_count("threads", threads)
+    chosen = choose(implementation, threads)
     require("maps", maps, np.float32, ("B", "height", "width"))
-    gaussian_taps(sigma)
+    smoothing = native_filter(sigma, maps.shape[1:])
     if out is None:
         out = np.empty_like(maps)
     require("out", out, np.float32, maps.shape, writeable=True)
-    choose(implementation)
-    out[...] = reference.smooth(maps, sigma)
+    if np.may_share_memory(maps, out):
+        raise InputError(
+            "out: received the memory of maps, expected an array of its own; rows are read after others are written"
+        )
+    if chosen == REFERENCE:
+        out[...] = reference.smooth(maps, sigma)
+    else:
+        _native.smooth(chosen, maps, smoothing, threads, out)
     return out

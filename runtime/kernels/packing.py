@@ -1,10 +1,10 @@
 """Packed storage of lower-triangular whitening factors.
 
 The rows of a factor W (d x d) are taken in blocks of eight, the last one filled up with zero rows. Block b holds the
-columns 0 .. min(8 b + 8, d) - 1, column by column, the eight rows of a column side by side; what lies above the diagonal
-inside the diagonal block is stored as zeros. Blocks follow each other without gaps, and zeros fill a factor up to a
-multiple of 32 elements, so that every fp16 factor starts on a multiple of 64 bytes. One column of a block is then one
-vector load on a CPU (16 bytes of fp16 become eight fp32 lanes), and one 16-byte load of a lane on a GPU.
+columns 0 .. min(8 b + 8, d) - 1, column by column, the eight rows of a column side by side; what lies above the
+diagonal inside the diagonal block is stored as zeros. Blocks follow each other without gaps, and zeros fill a factor up
+to a multiple of 32 elements, so that every fp16 factor starts on a multiple of 64 bytes. One column of a block is then
+one vector load on a CPU (16 bytes of fp16 become eight fp32 lanes), and one 16-byte load of a lane on a GPU.
 """
 
 from collections.abc import Iterator

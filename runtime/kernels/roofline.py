@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flawline.runtime.kernels.checks import require_count
+from flawline.runtime.errors import InputError
+from flawline.runtime.kernels import _native
+from flawline.runtime.kernels.implementations import choose, implementations
 
 
 def read_bandwidth(array: npt.NDArray[Any], threads: int = 1) -> float:
@@ -20,9 +22,12 @@ def read_bandwidth(array: npt.NDArray[Any], threads: int = 1) -> float:
         Bytes per second.
 
     Raises:
-        InputError: The number of threads is not positive.
+        InputError: The array is empty or not contiguous, or the number of threads is out of range.
     """
-    require_count("threads", threads)
+    choose(None, threads)
+    if not array.flags.c_contiguous or not array.nbytes:
+        raise InputError(f"array: received {array.shape}, expected a C-contiguous array that is not empty")
+    data = array.reshape(-1).view(np.uint8)
     start = time.perf_counter_ns()
-    np.bitwise_xor.reduce(array.reshape(-1).view(np.uint8))
+    _native.checksum(implementations()[0], data, threads)
     return array.nbytes * 1e9 / (time.perf_counter_ns() - start)

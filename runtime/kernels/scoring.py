@@ -1,26 +1,41 @@
 """Mahalanobis distances: of feature maps to anomaly maps and scores, and of plain vectors."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from flawline.runtime.errors import InputError
-from flawline.runtime.kernels import reference
+from flawline.runtime.kernels import _native, reference
 from flawline.runtime.kernels.checks import require, require_count
 from flawline.runtime.kernels.gaussians import Gaussians
-from flawline.runtime.kernels.implementations import choose
-from flawline.runtime.kernels.interpolation import Upsampling, gaussian_taps, resampling_taps
+from flawline.runtime.kernels.implementations import (
+    REFERENCE,
+    choose,
+    native_filter,
+    native_gaussians,
+    native_resamplings,
+)
+from flawline.runtime.kernels.interpolation import Upsampling
 
 Floats = npt.NDArray[np.float32]
+
+# Vectors that make reading a factor from the cache worth no more than the arithmetic.
+_VECTORS_PER_FACTOR = 8
+
+
+class _Engine(Protocol):
+    def run(self, maps: Sequence[Floats], out: Floats, scores: Floats) -> None: ...
 
 
 class MahalanobisMap:
     """Feature maps to anomaly maps and scores: allocated once, run many times.
 
-    The embedding of a map position is the sum over the feature maps, each upsampled to the size of the anomaly map; its
-    distance to the Gaussian of that position is smoothed with a Gaussian of `sigma` (see `smooth`); the score of a frame
-    is the maximum of its anomaly map. A NaN in a feature map gives NaN in every output that depends on it, and as score.
+    The embedding of a map position is the sum over the feature maps, each upsampled to the size of the anomaly map
+    (see `embeddings`); its distance to the Gaussian of that position (see `mahalanobis`) is smoothed (see `smooth`); the
+    score of a frame is the maximum of its anomaly map. NaN in a feature map gives NaN in every output that depends on
+    it, and as score.
 
     Results do not depend on the number of threads, nor on the frames beside a frame in the batch, bit for bit. One
     object may be called from several Python threads; they wait for each other.
@@ -51,8 +66,8 @@ class MahalanobisMap:
         threads: int = 1,
         implementation: str | None = None,
     ) -> None:
+        chosen = choose(implementation, threads)
         require_count("batch", batch)
-        require_count("threads", threads)
         require_count("number of feature maps", len(map_shapes))
         for height, width in (size, *map_shapes):
             require_count("height of a map", height)
@@ -61,13 +76,22 @@ class MahalanobisMap:
             raise InputError(
                 f"assignment: received {gaussians.outputs} outputs, expected {size[0]} x {size[1]} positions"
             )
-        gaussian_taps(sigma)
-        resampling_taps(1, 1, upsampling)
         self.size = size
         self.batch = batch
-        self.implementation = choose(implementation)
+        self.implementation = chosen
         self._shapes = [(gaussians.dimension, height, width) for height, width in map_shapes]
-        self._engine = reference.MahalanobisMap(gaussians, size, upsampling, sigma)
+        # Made for the reference too, since they check sigma and the kind of upsampling.
+        resamplings = native_resamplings(map_shapes, size, upsampling)
+        smoothing = native_filter(sigma, size)
+        self._engine: _Engine
+        if chosen == REFERENCE:
+            self._engine = reference.MahalanobisMap(gaussians, size, upsampling, sigma)
+        else:
+            rows = _rows_per_group(gaussians, batch)
+            order = _processing_order(gaussians, rows * size[1])
+            self._engine = _native.MahalanobisMap(
+                chosen, native_gaussians(gaussians), resamplings, smoothing, order, *size, rows, batch, threads
+            )
 
     def __call__(self, maps: Sequence[Floats], out: Floats | None = None) -> tuple[Floats, Floats]:
         """Scores up to `batch` frames.
@@ -84,9 +108,10 @@ class MahalanobisMap:
         """
         if len(maps) != len(self._shapes):
             raise InputError(f"maps: received {len(maps)}, expected {len(self._shapes)}")
-        frames = maps[0].shape[0] if isinstance(maps[0], np.ndarray) and maps[0].ndim else 0
+        require("maps[0]", maps[0], np.float32, ("B", *self._shapes[0]))
+        frames = len(maps[0])
         for index, (feature_map, shape) in enumerate(zip(maps, self._shapes, strict=True)):
-            require(f"maps[{index}]", feature_map, np.float32, (frames or "B", *shape))
+            require(f"maps[{index}]", feature_map, np.float32, (frames, *shape))
         if frames > self.batch:
             raise InputError(f"maps: received {frames} frames, expected at most {self.batch}")
         if out is None:
@@ -120,7 +145,7 @@ def mahalanobis(
     Raises:
         InputError: Another shape, dtype or layout.
     """
-    require_count("threads", threads)
+    chosen = choose(implementation, threads)
     require("x", x, np.float32, ("B", "P or 1", gaussians.dimension))
     frames, vectors = x.shape[:2]
     if vectors not in (1, gaussians.outputs):
@@ -128,6 +153,23 @@ def mahalanobis(
     if out is None:
         out = np.empty((frames, gaussians.outputs), np.float32)
     require("out", out, np.float32, (frames, gaussians.outputs), writeable=True)
-    choose(implementation)
-    out[...] = reference.mahalanobis(x, gaussians)
+    if chosen == REFERENCE:
+        out[...] = reference.mahalanobis(x, gaussians)
+    else:
+        order = _processing_order(gaussians, gaussians.outputs)
+        _native.mahalanobis(chosen, x, native_gaussians(gaussians), order, threads, out)
     return out
+
+
+def _rows_per_group(gaussians: Gaussians, batch: int) -> int:
+    """Rows of a map to embed before they are scored: more than one only where their Gaussians are the same."""
+    shared = gaussians.outputs // gaussians.count
+    return max(1, min(shared, -(-_VECTORS_PER_FACTOR // batch)))
+
+
+def _processing_order(gaussians: Gaussians, group: int) -> npt.NDArray[np.int32]:
+    """The outputs, group by group, and inside a group by Gaussian, so that a factor is read once for all its vectors."""
+    assignment = gaussians.assignment
+    if np.all(assignment[1:] >= assignment[:-1]):
+        return np.arange(gaussians.outputs, dtype=np.int32)
+    return np.lexsort((assignment, np.arange(gaussians.outputs) // group)).astype(np.int32)

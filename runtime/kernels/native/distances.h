@@ -1,0 +1,136 @@
+// Mahalanobis distances, for any instruction set.
+//
+// An instruction set is a type with
+//   Register        some columns of a block of eight rows: 8 * kColumns floats
+//   kColumns        columns per register
+//   kVectors        vectors that share a pass over a factor, a power of two up to kMostVectors
+//   lifted_size(d)  floats that a lifted vector takes
+//   lift            writes x - mean in the form in which `multiplier` reads it; zeros stand beyond d
+//   multiplier      the values that belong to the columns of a register
+//   zero, load, fma on registers; fold: the sum over the columns of two registers, as eight rows
+//
+// The order of additions for a vector depends on d alone, never on the vectors beside it.
+#pragma once
+
+#include "kernels.h"
+#include "lanes.h"
+
+namespace flawline {
+namespace {
+
+// How far ahead of its use a factor is asked for: enough to bridge the end of a page, where hardware prefetchers stop.
+constexpr int64_t kPrefetchBytes = 2048;
+
+template <class Element>
+FLAWLINE_INLINE void prefetch(const Element* address) {
+    __builtin_prefetch(reinterpret_cast<const char*>(address) + kPrefetchBytes);
+}
+
+// ||W z||^2 of N lifted vectors.
+template <class Set, int N, class Element>
+FLAWLINE_INLINE void squared_norms(const Element* factor, const float* lifted, int64_t dimension, float* norms) {
+    using Register = typename Set::Register;
+    const int64_t stride = Set::lifted_size(dimension);
+    constexpr int64_t kStep = Set::kColumns;
+    Lanes sums[N] = {};
+    for (int64_t first = 0; first < dimension; first += kBlockRows) {
+        const int64_t columns = first + kBlockRows < dimension ? first + kBlockRows : dimension;
+        Register even[N], odd[N];
+        for (int n = 0; n < N; ++n) even[n] = odd[n] = Set::zero();
+        int64_t column = 0;
+        for (; column + 2 * kStep <= columns; column += 2 * kStep, factor += 2 * kStep * kBlockRows) {
+            prefetch(factor);
+            const Register w0 = Set::load(factor);
+            const Register w1 = Set::load(factor + kStep * kBlockRows);
+            for (int n = 0; n < N; ++n) {
+                even[n] = Set::fma(w0, Set::multiplier(lifted + n * stride, column), even[n]);
+                odd[n] = Set::fma(w1, Set::multiplier(lifted + n * stride, column + kStep), odd[n]);
+            }
+        }
+        // Only the last block has a rest. A register that holds two columns then reads into the padding that ends
+        // every factor of odd dimension, and multiplies it by the zero beyond the end of the vector.
+        for (; column < columns; column += kStep, factor += kStep * kBlockRows) {
+            const Register w = Set::load(factor);
+            for (int n = 0; n < N; ++n) {
+                even[n] = Set::fma(w, Set::multiplier(lifted + n * stride, column), even[n]);
+            }
+        }
+        for (int n = 0; n < N; ++n) {
+            const Lanes rows = Set::fold(even[n], odd[n]);
+            sums[n] += rows * rows;
+        }
+    }
+    for (int n = 0; n < N; ++n) norms[n] = sum_lanes(sums[n]);
+}
+
+template <class Set, int N, class Element>
+void score(const Gaussians& gaussians, int64_t gaussian, const float* const* vectors, float* const* outputs,
+           float* lifted) {
+    const int64_t d = gaussians.dimension;
+    float nearest[N];
+    for (int n = 0; n < N; ++n) nearest[n] = __builtin_inff();
+    for (int64_t k = 0; k < gaussians.components; ++k) {
+        const int64_t component = gaussian * gaussians.components + k;
+        const Element* factor = static_cast<const Element*>(gaussians.factors) + component * gaussians.packed;
+        for (int n = 0; n < N; ++n) {
+            Set::lift(vectors[n], gaussians.means + component * d, d, lifted + n * Set::lifted_size(d));
+        }
+        float norms[N];
+        squared_norms<Set, N>(factor, lifted, d, norms);
+        const float squared_scale = gaussians.scales[component] * gaussians.scales[component];
+        for (int n = 0; n < N; ++n) {
+            const float squared = norms[n] * squared_scale;
+            // NaN wins, and once there it stays.
+            if (squared < nearest[n] || squared != squared) nearest[n] = squared;
+        }
+    }
+    for (int n = 0; n < N; ++n) *outputs[n] = __builtin_sqrtf(nearest[n]);
+}
+
+template <class Set, class Element>
+void distances_of(const Gaussians& gaussians, const Vectors& vectors, const int32_t* order, int64_t count,
+                  float* scratch, float* out, int64_t out_stride) {
+    const float* sources[kMostVectors];
+    float* targets[kMostVectors];
+    for (int64_t begin = 0, end; begin < count; begin = end) {
+        const int32_t gaussian = gaussians.assignment[order[begin]];
+        for (end = begin + 1; end < count && gaussians.assignment[order[end]] == gaussian;) ++end;
+        int64_t position = begin, frame = 0;
+        for (int64_t rest = (end - begin) * vectors.frames; rest > 0;) {
+            int chunk = Set::kVectors;
+            while (chunk > rest) chunk /= 2;
+            rest -= chunk;
+            for (int n = 0; n < chunk; ++n) {
+                const int64_t output = order[position];
+                sources[n] = vectors.data + frame * vectors.frame_stride +
+                             (output - vectors.first) * vectors.output_stride;
+                targets[n] = out + frame * out_stride + output;
+                if (++frame == vectors.frames) {
+                    frame = 0;
+                    ++position;
+                }
+            }
+            if constexpr (Set::kVectors >= 8) {
+                if (chunk == 8) score<Set, 8, Element>(gaussians, gaussian, sources, targets, scratch);
+            }
+            if (chunk == 4) score<Set, 4, Element>(gaussians, gaussian, sources, targets, scratch);
+            if (chunk == 2) score<Set, 2, Element>(gaussians, gaussian, sources, targets, scratch);
+            if (chunk == 1) score<Set, 1, Element>(gaussians, gaussian, sources, targets, scratch);
+        }
+    }
+}
+
+template <class Set>
+void distances(const Gaussians& gaussians, const Vectors& vectors, const int32_t* order, int64_t count, float* scratch,
+               float* out, int64_t out_stride) {
+    const auto run = gaussians.half ? distances_of<Set, uint16_t> : distances_of<Set, float>;
+    run(gaussians, vectors, order, count, scratch, out, out_stride);
+}
+
+template <class Set>
+int64_t distances_scratch(int64_t dimension) {
+    return Set::kVectors * Set::lifted_size(dimension);
+}
+
+}  // namespace
+}  // namespace flawline

@@ -1,0 +1,55 @@
+// Any processor: no instruction that the compiler's baseline does not have.
+#include "distances.h"
+#include "maps.h"
+
+namespace flawline {
+namespace {
+
+typedef uint16_t Halves __attribute__((vector_size(16)));
+typedef uint16_t UnalignedHalves __attribute__((vector_size(16), aligned(2), may_alias));
+typedef uint32_t Bits __attribute__((vector_size(32)));
+
+// IEEE binary16 to binary32, subnormals, infinities and NaN included.
+FLAWLINE_INLINE Lanes widen(Halves halves) {
+    const Bits bits = __builtin_convertvector(halves, Bits);
+    const Bits magnitude = (bits & 0x7FFFu) << 13;
+    const Lanes rebiased = reinterpret_cast<Lanes>(magnitude) * 0x1p112f;
+    const Bits special = reinterpret_cast<Bits>((bits & 0x7C00u) == 0x7C00u) & 0x7F800000u;
+    return reinterpret_cast<Lanes>(reinterpret_cast<Bits>(rebiased) | special | (bits & 0x8000u) << 16);
+}
+
+struct Generic {
+    using Register = Lanes;
+    static constexpr int kColumns = 1;
+    static constexpr int kVectors = 4;
+
+    static int64_t lifted_size(int64_t dimension) { return (dimension + 15) / 16 * 16; }
+
+    static FLAWLINE_INLINE void lift(const float* x, const float* mean, int64_t dimension, float* lifted) {
+        for (int64_t i = 0; i < dimension; ++i) lifted[i] = x[i] - mean[i];
+    }
+
+    static FLAWLINE_INLINE float multiplier(const float* lifted, int64_t column) { return lifted[column]; }
+
+    static FLAWLINE_INLINE Register zero() { return Lanes{}; }
+
+    static FLAWLINE_INLINE Register load(const uint16_t* factor) {
+        return widen(*reinterpret_cast<const UnalignedHalves*>(factor));
+    }
+
+    static FLAWLINE_INLINE Register load(const float* factor) { return load_lanes(factor); }
+
+    static FLAWLINE_INLINE Register fma(Register a, float b, Register c) { return a * b + c; }
+
+    static FLAWLINE_INLINE Lanes fold(Register a, Register b) { return a + b; }
+};
+
+constexpr Kernels kKernels = {
+    "generic", distances_scratch<Generic>, distances<Generic>, embed_row, smooth_row, checksum,
+};
+
+}  // namespace
+
+const Kernels* generic_kernels() { return &kKernels; }
+
+}  // namespace flawline
