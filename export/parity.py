@@ -1,0 +1,162 @@
+"""The parity gate: scores of the artefact that ships against the textbook formula in float64, on real images."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from flawline.calibration import projections
+from flawline.calibration.statistics import Statistics
+from flawline.export.features import Exported
+from flawline.runtime.bundle.manifest import Manifest
+from flawline.runtime.errors import FlawlineError
+from flawline.runtime.extractor import FeatureExtractor
+from flawline.runtime.extras import LazyModule
+from flawline.runtime.kernels import embeddings
+
+if TYPE_CHECKING:
+    import torch
+    from scipy import ndimage
+else:
+    torch = LazyModule("torch", "pip install 'flawline[fit]'")
+    ndimage = LazyModule("scipy.ndimage", "pip install 'flawline[fit]'")
+
+Frame = npt.NDArray[np.uint8]
+
+TOLERANCES = {"fp32": 1e-4, "fp16": 2e-3}
+"""Largest relative score error that passes, by the type of the factors."""
+
+
+class ParityError(FlawlineError):
+    """The artefact does not score like its reference; nothing is written."""
+
+
+class Reference:
+    """Scores frames by the textbook, in float64 from the network on.
+
+    A named network is run in torch: its maps are resampled and concatenated at full depth and only then projected. A
+    network from an ONNX file has no second implementation: there the maps come from the exported graph, and what is
+    proven is everything after them.
+
+    Args:
+        exported: The feature graph and the torch network behind it.
+        manifest: Manifest of the bundle.
+        statistics: Means and regularised covariances in float64.
+        threads: Threads of the engine.
+
+    Attributes:
+        name: What the reference is, for the report.
+    """
+
+    def __init__(self, exported: Exported, manifest: Manifest, statistics: Statistics, *, threads: int) -> None:
+        self._exported = exported
+        self._manifest = manifest
+        self._statistics = statistics
+        self._size = (manifest.map.height, manifest.map.width)
+        self._projection = projections.expand(
+            manifest.projection.kind, exported.stored_projection, manifest.projection.input_dimension
+        )
+        self._network = None if exported.module is None else exported.module.double()
+        features = "the exported graph's maps" if self._network is None else "torch features in float64"
+        self.name = f"{features} and the textbook distance in float64"
+        # Only its resize is used where torch computes the maps.
+        self._extractor = FeatureExtractor(
+            exported.features, manifest.input, manifest.network, manifest.projection.dimension, threads=threads
+        )
+
+    def __call__(self, frame: Frame) -> float:
+        """Scores a frame.
+
+        Args:
+            frame: uint8 (height, width) or (height, width, 3).
+        """
+        self._extractor.load(0, frame)
+        if self._network is None:
+            maps = self._extractor.run()
+            values = embeddings(maps, self._size, upsampling=self._manifest.map.upsampling)[0].astype(np.float64)
+        else:
+            values = self._torch_embeddings(self._network, self._extractor.input[0])
+        values = values.reshape(*self._size, -1)
+        return float(textbook_map(values, self._statistics, self._manifest.map.sigma).max())
+
+    def _torch_embeddings(self, network: "torch.nn.Module", resized: Frame) -> npt.NDArray[np.float64]:
+        pixels = torch.from_numpy(np.array(np.broadcast_to(resized, (*resized.shape[:2], 3)))).double()
+        mean, std = (torch.tensor(values, dtype=torch.float64) for values in (self._exported.mean, self._exported.std))
+        image = ((pixels - mean) / std).permute(2, 0, 1)[None]
+        upsampling = self._manifest.map.upsampling
+        align_corners = False if upsampling == "bilinear" else None
+        maps = []
+        with torch.inference_mode():
+            for features in network(image):
+                if features.shape[2] > self._size[0]:
+                    features = torch.nn.functional.avg_pool2d(features, features.shape[2] // self._size[0])
+                elif features.shape[2] < self._size[0]:
+                    features = torch.nn.functional.interpolate(
+                        features, self._size, mode=upsampling, align_corners=align_corners
+                    )
+                maps.append(features)
+        concatenated = torch.cat(maps, dim=1)[0].permute(1, 2, 0).numpy()
+        return np.asarray(concatenated @ self._projection.T.astype(np.float64))
+
+
+def textbook_map(values: npt.NDArray[np.float64], statistics: Statistics, sigma: float) -> npt.NDArray[np.float64]:
+    """Anomaly map by the textbook: sqrt((x - mean)^T Sigma^-1 (x - mean)), smallest component, Gaussian blur.
+
+    Source: Zhang, Zhang, Dong (2021), equation 10.
+
+    Args:
+        values: float64 (h, w, d), embeddings.
+        statistics: Means and regularised covariances.
+        sigma: Of the blur, in pixels of the map.
+
+    Returns:
+        float64 (h, w).
+    """
+    height, width, dimension = values.shape
+    flat = values.reshape(-1, dimension)
+    squared = np.empty(len(flat))
+    for g in range(len(statistics.mean)):
+        positions = np.flatnonzero(statistics.gaussians.assignment == g)
+        centred = (flat[positions, None] - statistics.mean[g]).transpose(1, 2, 0)
+        solved = np.linalg.solve(statistics.covariance[g], centred)
+        squared[positions] = (centred * solved).sum(axis=1).min(axis=0)
+    distances = np.sqrt(squared).reshape(height, width)
+    if sigma == 0:
+        return distances
+    radius = int(np.ceil(3 * sigma))
+    return np.asarray(ndimage.gaussian_filter(distances, sigma, mode="mirror", radius=radius))
+
+
+def check(
+    score: Callable[[Frame], float], reference: Reference, frames: Sequence[Frame], *, tolerance: float
+) -> dict[str, str | float]:
+    """Compares scores and lets pass only what agrees.
+
+    Args:
+        score: The artefact's score of a frame.
+        reference: The reference's score of the same frame.
+        frames: Held-out real images.
+        tolerance: Largest relative error that passes.
+
+    Returns:
+        What the manifest says of it.
+
+    Raises:
+        ParityError: An error is beyond the tolerance, or a score is not finite.
+    """
+    expected = np.array([reference(frame) for frame in frames])
+    errors = np.abs(np.array([score(frame) for frame in frames]) - expected) / expected
+    worst = float(errors.max())
+    if not worst <= tolerance:
+        raise ParityError(
+            f"the exported detector does not score like {reference.name}: largest relative error {worst:.2g} on "
+            f"{len(frames)} images, tolerance {tolerance:g}; nothing was written"
+        )
+    return {
+        "reference": reference.name,
+        "images": len(frames),
+        "relative_error_median": float(np.median(errors)),
+        "relative_error_max": worst,
+        "tolerance": tolerance,
+    }

@@ -1,0 +1,99 @@
+"""From frames to feature maps, the same way in calibration and on the line."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from flawline.runtime.backends import open_backend
+from flawline.runtime.bundle.manifest import Input, Network
+from flawline.runtime.errors import InputError
+from flawline.runtime.extras import LazyModule
+
+if TYPE_CHECKING:
+    import cv2
+else:
+    cv2 = LazyModule("cv2", "pip install opencv-python-headless")
+
+
+class FeatureExtractor:
+    """Resizes frames straight into the network's input buffer and runs the network.
+
+    Args:
+        features: Bytes of the ONNX file.
+        frame_input: What the network takes.
+        network: What the network gives.
+        dimension: Channels d of its outputs.
+        backend: Name of the engine, or `auto`.
+        threads: Threads of the engine.
+        batch: Frames that are run at once.
+
+    Attributes:
+        backend_name: Name of the engine that runs.
+        input: uint8 (B, H, W, C), what the network sees.
+        maps: float32 (B, d, h, w) per scale, finest first, overwritten by each `run`.
+    """
+
+    def __init__(
+        self,
+        features: bytes,
+        frame_input: Input,
+        network: Network,
+        dimension: int,
+        *,
+        backend: str = "auto",
+        threads: int = 1,
+        batch: int = 1,
+    ) -> None:
+        self._size = (frame_input.height, frame_input.width)
+        self._channels = frame_input.channels
+        self._shrink = cv2.INTER_AREA if frame_input.interpolation == "area" else cv2.INTER_LINEAR
+        self._backend = open_backend(
+            backend,
+            features,
+            (batch, *self._size, self._channels),
+            [(batch, dimension, output.height, output.width) for output in network.outputs],
+            threads=threads,
+        )
+        self.backend_name = self._backend.name
+        self.input = self._backend.input
+        self.maps = self._backend.outputs
+        # Views made once: (H, W) for grey, (H, W, 3) for colour, as cv2.resize wants its destination.
+        self._slots = [slot[..., 0] if self._channels == 1 else slot for slot in self._backend.input]
+
+    def load(self, slot: int, frame: npt.NDArray[np.uint8]) -> None:
+        """Puts a frame into the input buffer.
+
+        Args:
+            slot: Which frame of the batch.
+            frame: uint8 (height, width) or (height, width, channels), RGB.
+
+        Raises:
+            InputError: The frame is not of that form.
+        """
+        target = self._slots[slot]
+        if frame.ndim == 3 and frame.shape[2] == 1:
+            frame = frame[..., 0]
+        if (
+            frame.dtype != np.uint8
+            or frame.ndim != target.ndim
+            or frame.shape[2:] != target.shape[2:]
+            or not frame.size
+        ):
+            expected = "(height, width)" if self._channels == 1 else "(height, width, 3)"
+            raise InputError(f"frame is {frame.dtype} {frame.shape}; this bundle takes uint8 {expected}")
+        if frame.shape == target.shape:
+            target[...] = frame
+            return
+        shrinks = frame.shape[0] >= target.shape[0] and frame.shape[1] >= target.shape[1]
+        # INTER_AREA is an average only where both sides shrink; elsewhere it degenerates to nearest neighbours.
+        cv2.resize(frame, target.shape[1::-1], dst=target, interpolation=self._shrink if shrinks else cv2.INTER_LINEAR)
+
+    def run(self) -> tuple[npt.NDArray[np.float32], ...]:
+        """Runs the network on the whole batch and returns `maps`."""
+        self._backend.infer()
+        return self.maps
+
+    def close(self) -> None:
+        """Frees the engine."""
+        self._backend.close()
