@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from flawline.runtime.images import read_image
-
 from flawline.runtime.errors import InputError
+from flawline.runtime.images import read_image
 from flawline.runtime.progress import progress
 
 SMALLEST_SIDE_PX = 16

@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from flawline.runtime.images import read_image
 
 from flawline.calibration import conformal, memory, projections
 from flawline.calibration.gaussian import assignment
@@ -22,6 +21,7 @@ from flawline.runtime.bundle import manifest as facts
 from flawline.runtime.detector import Scorer
 from flawline.runtime.errors import InputError
 from flawline.runtime.extractor import FeatureExtractor
+from flawline.runtime.images import read_image
 from flawline.runtime.progress import progress
 
 Frame = npt.NDArray[np.uint8]

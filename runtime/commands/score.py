@@ -30,10 +30,10 @@ def run(options: argparse.Namespace) -> int:
     """Scores every image and prints a line for each."""
     import cv2
     import msgspec
-    from flawline.runtime.images import list_images, read_image, require_mode, write_image
 
     from flawline.runtime.detector import Detector
     from flawline.runtime.errors import InputError
+    from flawline.runtime.images import list_images, read_image, require_mode, write_image
     from flawline.runtime.overlay import overlay
 
     images = [image for path in options.images for image in (list_images(path) if path.is_dir() else [path])]
