@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 import numpy as np
-from flawline.runtime.images import read_image
 from numpy.typing import NDArray
 
 from flawline.benchmarks import metrics
@@ -14,6 +13,7 @@ from flawline.benchmarks.datasets import Item
 from flawline.runtime import Detector
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
+from flawline.runtime.images import read_image
 
 if TYPE_CHECKING:
     import cv2
