@@ -1,5 +1,7 @@
 """Small bundles of random statistics, made by the real writer."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,3 +147,28 @@ def parts() -> Callable[..., Parts]:
 def written(tmp_path: Path) -> bundle.Bundle:
     """A small position-tied bundle on disk."""
     return make_parts().write(tmp_path / "bundle")
+
+
+def reseal(folder: Path) -> None:
+    """Makes sizes and hashes right again after a file was changed, as a forger would."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name, entry in manifest["files"].items():
+        data = (folder / name).read_bytes()
+        entry.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    forge(folder, json.dumps(manifest).encode())
+
+
+def forge(folder: Path, manifest: bytes) -> None:
+    """Puts a manifest in place, with its right hash."""
+    (folder / "manifest.json").write_bytes(manifest)
+    (folder / "manifest.sha256").write_text(hashlib.sha256(manifest).hexdigest() + "\n")
+
+
+@pytest.fixture(name="reseal")
+def _reseal() -> Callable[[Path], None]:
+    return reseal
+
+
+@pytest.fixture(name="forge")
+def _forge() -> Callable[[Path, bytes], None]:
+    return forge
