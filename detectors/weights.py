@@ -2,14 +2,13 @@
 
 import hashlib
 import pickle
-import zipfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -18,7 +17,6 @@ from flawline.detectors.folded import FeatureNetwork, FoldedConv2d
 from flawline.runtime.errors import InputError
 
 RANDOM = "random"
-_SUFFIXES = (".pth", ".pt", ".safetensors", ".npz")
 
 
 @dataclass(frozen=True)
@@ -70,41 +68,50 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+
+def _read_pth(path: Path) -> Any:
+    with warnings.catch_warnings():
+        # On the pickle protocol of files that are then refused with one line of ours.
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+_READERS: dict[str, Callable[[Path], Any]] = {
+    ".pth": _read_pth,
+    ".pt": _read_pth,
+    ".safetensors": safetensors.torch.load_file,
+    ".npz": _read_npz,
+}
+
+
 def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix not in _SUFFIXES:
-        raise InputError(f"weights {path.name}: expected a file ending in {', '.join(_SUFFIXES)}, or `{RANDOM}`")
+    if path.suffix not in _READERS:
+        raise InputError(f"weights {path.name}: expected a file ending in {', '.join(_READERS)}, or `{RANDOM}`")
     if not path.is_file():
         raise InputError(f"weights {path}: no such file")
-    state: Any
     try:
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
-        elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = _READERS[path.suffix](path)
     except pickle.UnpicklingError as error:
         # torch's own message advises weights_only=False, which would run the file's code.
         raise InputError(
             f"weights {path.name}: not a plain state dict of tensors; it would run code on loading or is damaged. "
             "Save network.state_dict() and pass that file"
         ) from error
-    except (
-        OSError, EOFError, RuntimeError, ValueError, TypeError, KeyError,
-        zipfile.BadZipFile, safetensors.SafetensorError,
-    ) as error:  # fmt: skip
-        raise InputError(f"weights {path.name}: cannot be read as {path.suffix} ({_first_line(error)})") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    except Exception as error:  # a damaged pickle or archive raises almost anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"weights {path.name}: cannot be read as {path.suffix} ({reason})") from error
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise InputError(
             f"weights {path.name}: received a {type(state).__name__} that is not a state dict; "
             "expected parameter names with tensors, as network.state_dict() gives"
         )
     return dict(state)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _folded(network: FeatureNetwork, state: dict[str, Tensor], origin: str) -> dict[str, Tensor]:
@@ -117,8 +124,6 @@ def _folded(network: FeatureNetwork, state: dict[str, Tensor], origin: str) -> d
             received = f"no {name}"
         elif tuple(state[name].shape) != shape:
             received = f"{name} of shape {tuple(state[name].shape)}"
-        elif not torch.isfinite(state[name]).all():
-            raise InputError(f"weights {origin}: {name} holds NaN or infinity")
         else:
             unused.discard(name)
             return state[name].to(torch.float64)
@@ -141,8 +146,10 @@ def _folded(network: FeatureNetwork, state: dict[str, Tensor], origin: str) -> d
             scale = take(f"{norm}.weight", channels) / torch.sqrt(variance + module.eps)
             weight = weight * scale[:, None, None, None]
             bias = take(f"{norm}.bias", channels) + scale * (bias - take(f"{norm}.running_mean", channels))
-        folded[f"{name}.weight"] = weight.to(torch.float32)
-        folded[f"{name}.bias"] = bias.to(torch.float32)
+        for parameter, value in ((f"{name}.weight", weight), (f"{name}.bias", bias)):
+            folded[parameter] = value.to(torch.float32)
+            if not torch.isfinite(folded[parameter]).all():
+                raise InputError(f"weights {origin}: {parameter}, with its batch norm, holds NaN or infinity")
     foreign = sorted(name for name in unused if not network.is_behind(name))
     if foreign:
         raise InputError(f"weights {origin}: {foreign[0]} has no place in {network.title}: another network's weights")

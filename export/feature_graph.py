@@ -116,8 +116,10 @@ def cut(model: ModelProto, layers: Sequence[str], height: int, width: int, *, or
         initializer=[tensor for tensor in model.graph.initializer if tensor.name in used],
     )
     _strip(graph)
-    opsets = list(model.opset_import)
-    result = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=onnx.helper.find_min_ir_version_for(opsets))
+    domains = {"", "ai.onnx", *(node.domain for node in _all_nodes(nodes))}
+    opsets = [entry for entry in model.opset_import if entry.domain in domains]
+    ir_version = onnx.helper.find_min_ir_version_for(opsets, ignore_unknown=True)
+    result = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
     try:
         result = onnx.shape_inference.infer_shapes(result, check_type=True, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
@@ -238,12 +240,18 @@ def _ancestors(graph: GraphProto, layers: Sequence[str]) -> tuple[list[NodeProto
 
 
 def _read_names(nodes: Iterable[NodeProto]) -> Iterator[str]:
-    # Branches of control flow read tensors of the graph around them by name.
-    for node in nodes:
+    for node in _all_nodes(nodes):
         yield from node.input
+        # A branch may hand out a tensor of the graph around it.
+        yield from (value.name for subgraph in _subgraphs(node) for value in subgraph.output)
+
+
+def _all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """The nodes and those of the branches and loops inside them, which read tensors of the graph around by name."""
+    for node in nodes:
+        yield node
         for subgraph in _subgraphs(node):
-            yield from _read_names(subgraph.node)
-            yield from (value.name for value in subgraph.output)
+            yield from _all_nodes(subgraph.node)
 
 
 def _strip(graph: GraphProto) -> None:

@@ -119,7 +119,7 @@ def compose(
             initializer=[*before.constants, *network.graph.initializer, *behind.constants],
         ),
         opset_imports=opsets,
-        ir_version=onnx.helper.find_min_ir_version_for(opsets),
+        ir_version=onnx.helper.find_min_ir_version_for(opsets, ignore_unknown=True),
         producer_name="flawline",
         producer_version=__version__,
     )
@@ -165,8 +165,9 @@ def _normalise(
             f"frames of {channels} channels for a network of {image_channels}; expected 1 or {image_channels}"
         )
     mean_, std_ = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-    if mean_.shape != (image_channels,) or std_.shape != (image_channels,) or not (std_ > 0).all():
-        raise InputError(f"mean {mean} and std {std}; expected {image_channels} numbers each, std above zero")
+    fits = mean_.shape == std_.shape == (image_channels,)
+    if not fits or not np.isfinite([mean_, std_]).all() or not (std_ > 0).all():
+        raise InputError(f"mean {mean} and std {std}; expected {image_channels} finite numbers each, std above zero")
     scale = nodes.constant("scale", (1 / std_).astype(np.float32).reshape(1, -1, 1, 1))
     shift = nodes.constant("shift", (-mean_ / std_).astype(np.float32).reshape(1, -1, 1, 1))
     # Transposed as bytes, a quarter of the traffic of floats. A grey plane becomes three by broadcasting.
