@@ -1,0 +1,31 @@
+"""Measurements, each with the machine it was made on, and the whole tail of every time.
+
+Every benchmark prints tables; --json FILE writes everything, with settings, environment and what each number means. Results of
+different machines are not comparable.
+"""
+
+import argparse
+
+from flawline.benchmarks.commands import bench_accuracy, bench_jl, bench_latency
+
+BENCHMARKS = {
+    "latency": (bench_latency, "time of a frame, per stage and end to end; bytes; peak memory"),
+    "jl": (bench_jl, "what the projection gains and what it costs, by dimension"),
+    "accuracy": (bench_accuracy, "accuracy of the real path over several splits"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the benchmarks and their arguments."""
+    subparsers = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK", required=True)
+    for name, (module, summary) in BENCHMARKS.items():
+        subparser = subparsers.add_parser(
+            name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(subparser)
+        subparser.set_defaults(run_benchmark=module.run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the chosen benchmark."""
+    return int(args.run_benchmark(args))
