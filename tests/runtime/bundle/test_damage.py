@@ -1,5 +1,6 @@
 """Every flipped bit and every lost byte of a bundle is refused."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,16 +65,14 @@ def test_every_flipped_bit_is_refused(written: bundle.Bundle, name: str) -> None
 @pytest.mark.parametrize("name", NAMES)
 def test_truncated_file_is_refused_at_every_length(written: bundle.Bundle, name: str) -> None:
     path = written.path / name
-    data = path.read_bytes()
     accepted = []
-    with replaced(path, data):
-        for length in range(len(data)):
-            path.write_bytes(data[:length])
-            try:
-                bundle.read(written.path)
-            except BundleError:
-                continue
+    for length in reversed(range(path.stat().st_size)):
+        os.truncate(path, length)
+        try:
+            bundle.read(written.path)
             accepted.append(length)
+        except BundleError:
+            pass
     assert accepted == []
 
 

@@ -70,7 +70,7 @@ def test_no_file_stays_open_after_a_refusal(written: bundle.Bundle) -> None:
 
 
 def test_opening_keeps_the_factors_out_of_the_heap(parts: Any, tmp_path: Path) -> None:
-    parts(size=(40, 50), depth=120, dimension=100).write(tmp_path / "bundle")
+    parts(size=(16, 25), depth=120, dimension=100).write(tmp_path / "bundle")
     script = (
         "import sys, tracemalloc, safetensors\n"
         "from flawline.runtime import bundle\n"
@@ -82,8 +82,8 @@ def test_opening_keeps_the_factors_out_of_the_heap(parts: Any, tmp_path: Path) -
         [sys.executable, "-c", script, tmp_path / "bundle"], capture_output=True, text=True, check=True, timeout=60
     )
     peak_bytes, factor_bytes = map(int, result.stdout.split())
-    assert factor_bytes > 20_000_000
-    assert peak_bytes < 2_000_000
+    assert factor_bytes > 4_000_000
+    assert peak_bytes < 500_000
 
 
 def test_a_link_to_a_bundle_is_followed(written: bundle.Bundle, tmp_path: Path) -> None:

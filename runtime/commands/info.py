@@ -1,0 +1,132 @@
+"""Says what is in a bundle, after verifying every byte of it.
+
+--json prints the manifest as it is stored, the bundle's hash (which names its whole content) and its size.
+
+  flawline info part.flaw
+  flawline info part.flaw --json | jq .manifest.threshold
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flawline.runtime.bundle import Bundle, Manifest
+
+_MEANING = {
+    "position": "one Gaussian per position of the feature map (aligned objects)",
+    "column": "one Gaussian per column of the web",
+    "global": "one Gaussian for all positions (stationary texture)",
+}
+_LABEL_WIDTH = 12
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder of the bundle")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints the facts of a bundle."""
+    from flawline.runtime.bundle import read
+
+    bundle = read(options.bundle)
+    sys.stdout.write(as_json(bundle) if options.json else _as_text(bundle))
+    return 0
+
+
+def as_json(bundle: "Bundle") -> str:
+    """The facts of a bundle as one JSON object and a line feed."""
+    import msgspec
+
+    facts = {"hash": bundle.hash, "total_bytes": bundle.total_bytes, "manifest": bundle.manifest}
+    return msgspec.json.format(msgspec.json.encode(facts), indent=2).decode() + "\n"
+
+
+def _as_text(bundle: "Bundle") -> str:
+    lines = []
+    for label, value in _rows(bundle):
+        # Texts of a bundle are its maker's: no control character of theirs reaches a terminal.
+        plain = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in value)
+        lines.append(f"{label:<{_LABEL_WIDTH}}{plain}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
+    manifest = bundle.manifest
+    version = f"{manifest.format.major}.{manifest.format.minor}"
+    yield (
+        "Bundle",
+        f"{bundle.path}, {_size(bundle.total_bytes)}, format {version}, written by flawline {manifest.flawline}",
+    )
+    yield "  hash", bundle.hash
+    yield "Detector", f"{manifest.detector}: {_MEANING[manifest.gaussian.tie]}"
+    yield from _network_rows(manifest)
+    yield from _statistics_rows(bundle)
+    yield from _fit_rows(bundle)
+    yield "Files", f"{len(manifest.files)} and the manifest"
+    for name, entry in manifest.files.items():
+        yield "", f"{name:<24}{_size(entry.size):>10}  sha256 {entry.sha256[:16]}..."
+
+
+def _network_rows(manifest: "Manifest") -> Iterator[tuple[str, str]]:
+    network, received = manifest.network, manifest.input
+    yield "Network", f"{network.name}, {network.precision}, features of {', '.join(network.layers)}"
+    if network.weights.random:
+        yield "  weights", "RANDOM: drawn, not trained. This bundle measures time; its scores mean nothing"
+    else:
+        yield "  weights", f"{network.weights.origin}, sha256 {network.weights.sha256[:16]}..."
+    mode = "grey" if received.channels == 1 else "RGB"
+    source = "good images of several sizes"
+    if received.source_height is not None:
+        source = f"good images of {received.source_height} x {received.source_width} px"
+    yield (
+        "Input",
+        f"{received.height} x {received.width} px {mode} (height x width), {received.interpolation}; {source}",
+    )
+    outputs = ", ".join(f"{output.name} {output.height} x {output.width}" for output in network.outputs)
+    yield "Output", f"{outputs}; stride {network.total_stride} px"
+    smoothing = f"smoothed by sigma {manifest.map.sigma:g}" if manifest.map.sigma else "not smoothed"
+    yield "Map", f"{manifest.map.height} x {manifest.map.width} positions, {manifest.map.upsampling}, {smoothing}"
+
+
+def _statistics_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
+    projection, gaussian = bundle.manifest.projection, bundle.manifest.gaussian
+    channels = f"{projection.input_dimension} to {projection.dimension} channels"
+    yield "Projection", f"{projection.kind}, {channels}, seed {projection.seed} ({projection.generator})"
+    unit = " of the mean feature variance" if gaussian.epsilon_relative else ", absolute"
+    shrinkage = "no shrinkage" if gaussian.shrinkage is None else f"shrinkage {gaussian.shrinkage}"
+    components = f" of {gaussian.components} components" if gaussian.components > 1 else ""
+    yield "Gaussians", f"{gaussian.count}{components}, epsilon {gaussian.epsilon:g}{unit}, {shrinkage}"
+    for name, array in bundle.statistics.items():
+        yield "", f"{name:<24}{_size(array.nbytes):>10}  {array.dtype} {' x '.join(map(str, array.shape))}"
+
+
+def _fit_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
+    threshold, fit, parity = bundle.manifest.threshold, bundle.manifest.fit, bundle.manifest.parity
+    scores = bundle.statistics["calibration_scores"]
+    rate = f"false reject rate {threshold.false_reject_rate:g}"
+    yield "Threshold", f"{threshold.score:.6g}, {rate}, from {threshold.calibration_images} held-out good images"
+    yield "  scores", f"{scores[0]:.6g} to {scores[-1]:.6g} on those images"
+    groups = "" if fit.group_by is None else f", grouped by {fit.group_by}"
+    yield "Fit", f"{fit.images} images and {fit.calibration_images} for the threshold{groups}, seed {fit.seed}"
+    yield "  sources", f"sha256 {fit.sources_sha256[:16]}..."
+    if parity is None:
+        yield "Parity", "not measured"
+    else:
+        figures = (f"{name} {value:.3g}" for name, value in parity.items() if not isinstance(value, str))
+        yield "Parity", f"against {parity['reference']}: {', '.join(figures)}"
+    tolerance = bundle.manifest.golden.relative_tolerance
+    yield "Golden", f"{len(bundle.golden)} frames, whose scores must be met within {tolerance:g} of their value"
+
+
+def _size(size_bytes: int) -> str:
+    """Bytes in units of 10^3 and 10^6."""
+    if size_bytes < 1000:
+        return f"{size_bytes} B"
+    if size_bytes < 1_000_000:
+        return f"{size_bytes / 1000:.1f} kB"
+    return f"{size_bytes / 1_000_000:.1f} MB"
