@@ -8,23 +8,26 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flawline.export.onnx_file import (
+    all_nodes,
+    at_supported_opset,
+    computed_names,
+    names_read,
+    read_network,
+    strip,
+)
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
     import onnx
-    from google.protobuf import message as protobuf  # type: ignore[import-untyped]
-    from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, inliner
+    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, inliner
 else:
-    _INSTALL = "pip install 'flawline[fit]'"
-    onnx = LazyModule("onnx", _INSTALL)
-    inliner = LazyModule("onnx.inliner", _INSTALL)
-    protobuf = LazyModule("google.protobuf.message", _INSTALL)
+    onnx = LazyModule("onnx", "pip install 'flawline[fit]'")
+    inliner = LazyModule("onnx.inliner", "pip install 'flawline[fit]'")
 
-# Read by ONNX Runtime from 1.17 and TensorRT from 10 on.
-OPSETS = range(17, 21)
 BATCH = "N"
 
 
@@ -79,13 +82,12 @@ def load_backbone(path: str | Path, layers: Sequence[str], height: int, width: i
             batch or another fixed size, or lacks a tensor.
     """
     path = Path(path)
-    graph = cut(_read(path), layers, height, width, origin=path.name)
+    model = read_network(path)
+    try:
+        graph = cut(model, layers, height, width, origin=path.name)
+    except (ValueError, TypeError) as error:  # names that are not UTF-8, types that do not exist
+        raise InputError(f"network {path.name}: damaged ({error})") from error
     return replace(graph, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-
-
-def tensor_names(path: str | Path) -> list[str]:
-    """Names of all tensors that the network in an ONNX file computes, in the order of computation."""
-    return list(_computed(_read(Path(path)).graph))
 
 
 def cut(model: ModelProto, layers: Sequence[str], height: int, width: int, *, origin: str) -> FeatureGraph:
@@ -103,9 +105,9 @@ def cut(model: ModelProto, layers: Sequence[str], height: int, width: int, *, or
     Raises:
         InputError: As for `load_backbone`.
     """
-    model = inliner.inline_local_functions(_at_supported_opset(model, origin))
+    model = inliner.inline_local_functions(at_supported_opset(model, origin))
     image, image_channels = _image_input(model.graph, height, width, origin)
-    computed = set(_computed(model.graph))
+    computed = set(computed_names(model.graph))
     _check_layers(layers, computed, origin)
     nodes, used = _ancestors(model.graph, layers)
     graph = onnx.helper.make_graph(
@@ -115,14 +117,15 @@ def cut(model: ModelProto, layers: Sequence[str], height: int, width: int, *, or
         [onnx.ValueInfoProto(name=name) for name in layers],
         initializer=[tensor for tensor in model.graph.initializer if tensor.name in used],
     )
-    _strip(graph)
-    domains = {"", "ai.onnx", *(node.domain for node in _all_nodes(nodes))}
+    strip(graph)
+    domains = {"", "ai.onnx", *(node.domain for node in all_nodes(nodes))}
     opsets = [entry for entry in model.opset_import if entry.domain in domains]
     ir_version = onnx.helper.find_min_ir_version_for(opsets, ignore_unknown=True)
     result = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
     try:
         result = onnx.shape_inference.infer_shapes(result, check_type=True, strict_mode=True, data_prop=True)
-    except onnx.shape_inference.InferenceError as error:
+        onnx.checker.check_model(result, full_check=True)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"network {origin} does not take images of {height} x {width}: {reason}") from error
     shapes = [_map_shape(value, origin) for value in result.graph.output]
@@ -138,54 +141,6 @@ def cut(model: ModelProto, layers: Sequence[str], height: int, width: int, *, or
         sizes=tuple((h, w) for _, h, w in shapes),
         sha256=hashlib.sha256(result.SerializeToString(deterministic=True)).hexdigest(),
     )
-
-
-def _read(path: Path) -> ModelProto:
-    if not path.is_file():
-        raise InputError(f"network {path}: no such file")
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except protobuf.DecodeError as error:
-        raise InputError(f"network {path.name}: damaged, or no ONNX file") from error
-    if not model.graph.node:
-        raise InputError(f"network {path.name}: an ONNX file with an empty graph")
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
-        raise InputError(
-            f"network {path.name} keeps weights in other files; expected one whole file: "
-            "save it again with external data off (torch.onnx.export(..., external_data=False))"
-        )
-    return model
-
-
-def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield attribute.t
-            yield from attribute.tensors
-        for subgraph in _subgraphs(node):
-            yield from _tensors(subgraph)
-
-
-def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def _at_supported_opset(model: ModelProto, origin: str) -> ModelProto:
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
-    if opset in OPSETS:
-        return model
-    target = OPSETS[0] if opset < OPSETS[0] else OPSETS[-1]
-    try:
-        return onnx.version_converter.convert_version(model, target)
-    except (onnx.version_converter.ConvertError, RuntimeError) as error:
-        raise InputError(
-            f"network {origin} is of opset {opset} and cannot be converted; "
-            f"export it with an opset of {OPSETS[0]} to {OPSETS[-1]}"
-        ) from error
 
 
 def _image_input(graph: GraphProto, height: int, width: int, origin: str) -> tuple[str, int]:
@@ -224,10 +179,6 @@ def _check_layers(layers: Sequence[str], computed: set[str], origin: str) -> Non
             )
 
 
-def _computed(graph: GraphProto) -> Iterator[str]:
-    return (name for node in graph.node for name in node.output if name)
-
-
 def _ancestors(graph: GraphProto, layers: Sequence[str]) -> tuple[list[NodeProto], set[str]]:
     """The nodes that the layers need, in order, and the names of all tensors these read."""
     used = set(layers)
@@ -235,35 +186,8 @@ def _ancestors(graph: GraphProto, layers: Sequence[str]) -> tuple[list[NodeProto
     for node in reversed(graph.node):
         if used.intersection(node.output):
             nodes.append(node)
-            used.update(_read_names([node]))
+            used.update(names_read([node]))
     return nodes[::-1], used
-
-
-def _read_names(nodes: Iterable[NodeProto]) -> Iterator[str]:
-    for node in _all_nodes(nodes):
-        yield from node.input
-        # A branch may hand out a tensor of the graph around it.
-        yield from (value.name for subgraph in _subgraphs(node) for value in subgraph.output)
-
-
-def _all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-    """The nodes and those of the branches and loops inside them, which read tensors of the graph around by name."""
-    for node in nodes:
-        yield node
-        for subgraph in _subgraphs(node):
-            yield from _all_nodes(subgraph.node)
-
-
-def _strip(graph: GraphProto) -> None:
-    """Clears notes and metadata: exporters write paths and source lines of their machine there."""
-    for node in graph.node:
-        for attribute in node.attribute:
-            attribute.ClearField("doc_string")
-        for subgraph in _subgraphs(node):
-            _strip(subgraph)
-    for item in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        item.ClearField("doc_string")
-        item.ClearField("metadata_props")
 
 
 def _map_shape(value: ValueInfoProto, origin: str) -> tuple[int, int, int]:

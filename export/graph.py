@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flawline import __version__
-from flawline.export.feature_graph import BATCH, FeatureGraph, cut, load_backbone, tensor_names
+from flawline.export.feature_graph import BATCH, FeatureGraph, cut, load_backbone
+from flawline.export.onnx_file import tensor_names
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
 

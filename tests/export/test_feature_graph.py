@@ -160,6 +160,30 @@ def test_older_opset_is_converted(tmp_path: Path) -> None:
     assert [entry.version for entry in graph.model.opset_import] == [17]
 
 
+def test_opset_that_cannot_be_converted_is_refused(tmp_path: Path) -> None:
+    model = network()
+    del model.opset_import[:]
+    model.opset_import.append(helper.make_opsetid("alice", 1))
+    assert "is of opset 0 and cannot be converted; export it with an opset of 17 to 20" in refusal(
+        save(model, tmp_path)
+    )
+
+
+def test_flipped_bits_give_a_network_or_a_refusal(tmp_path: Path) -> None:
+    path = save(network(), tmp_path)
+    content, generator = path.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(400):
+        flipped = bytearray(content)
+        flipped[generator.integers(len(content))] ^= 1 << int(generator.integers(8))
+        path.write_bytes(flipped)
+        try:
+            load_backbone(path, ["shallow", "deep"], 32, 32)
+        except InputError:
+            refused += 1
+    assert refused > 50
+
+
 def test_functions_of_the_file_are_inlined(tmp_path: Path) -> None:
     model = network()
     model.graph.node[1].op_type, model.graph.node[1].domain = "Gate", "alice"
