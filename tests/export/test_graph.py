@@ -1,5 +1,7 @@
 """The composed graph, run by ONNX Runtime, against the same mathematics in float64 torch."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -251,3 +253,12 @@ def test_colour_frames_for_a_grey_network_are_refused(lite0: FeatureNetwork, lit
     grey = replace(lite0_graph, image_channels=1)
     with pytest.raises(InputError, match="frames of 3 channels for a network of 1"):
         compose(grey, **{**arguments_for(lite0, lite0_graph), "mean": (0.0,), "std": (1.0,)})
+
+
+def test_graphs_are_composed_without_torch() -> None:
+    code = (
+        "import sys; from flawline.export.graph import compose, load_backbone; import flawline.detectors; "
+        "print([name for name in ('torch', 'onnx', 'onnxruntime') if name in sys.modules])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == "[]"
