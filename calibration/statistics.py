@@ -11,10 +11,13 @@ from flawline.calibration.gaussian import Accumulator, Tie, assignment
 from flawline.calibration.mixture import Mixture, fit_mixtures
 from flawline.calibration.shrinkage import Estimator, shrink
 from flawline.calibration.whitening import packed_factors, regularisation
+from flawline.runtime.errors import InputError
 from flawline.runtime.extractor import FeatureExtractor
 from flawline.runtime.kernels import Gaussians, embeddings
 
 Upsampling = Literal["bilinear", "nearest"]
+
+MAXIMUM_COMPONENTS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,11 @@ class StatisticsOptions:
     shrinkage: Estimator | float | None = None
     factors: Literal["fp16", "fp32"] = "fp16"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that no images could make sense of."""
+        if not 1 <= self.components <= MAXIMUM_COMPONENTS:
+            raise InputError(f"{self.components} components; expected 1 to {MAXIMUM_COMPONENTS}")
 
     @property
     def needs_sample(self) -> bool:

@@ -72,7 +72,7 @@ class FitOptions:
     projection: projections.Kind = "orthogonal"
     dimension: int | None = None
     upsampling: Upsampling = "bilinear"
-    smoothing_px: float = 8.0
+    smoothing_px: float = 12.0
     statistics: StatisticsOptions = field(default_factory=StatisticsOptions)
     false_reject_rate: float = 0.05
     calibration_images: int | None = None
@@ -81,6 +81,15 @@ class FitOptions:
     skip_bad: bool = False
     seed: int = 0
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that no images could make sense of."""
+        if not 0 <= self.seed < 1 << 63:
+            raise InputError(f"seed is {self.seed}; expected 0 to 2^63 - 1")
+        if not 0 <= self.smoothing_px <= 1000:
+            raise InputError(f"smoothing is {self.smoothing_px} px; expected 0 (none) to 1000")
+        if self.threads < 1:
+            raise InputError(f"threads is {self.threads}; expected 1 or more")
 
 
 def fit_bundle(images: Sequence[Path], out: Path, options: FitOptions, say: Say = lambda line: None) -> bundles.Bundle:

@@ -76,3 +76,21 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, good_images: Path, tin
     )
     fit_bundle(list_images(good_images), out, options)
     return out
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A labelled folder: 6 good frames, 4 with a spot and its mask."""
+    root = tmp_path_factory.mktemp("dataset")
+    folders = {name: root / name for name in ("train/good", "test/good", "test/spot", "ground_truth/spot")}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    for index in range(6):
+        write_image(folders["test/good"] / f"{index}.png", textured(100 + index))
+        write_image(folders["train/good"] / f"{index}.png", textured(300 + index))
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[40:56, 60:76] = 255
+    for index in range(4):
+        write_image(folders["test/spot"] / f"{index}.png", textured(200 + index, flaw=True))
+        write_image(folders["ground_truth/spot"] / f"{index}_mask.png", mask)
+    return root

@@ -1,0 +1,142 @@
+import json
+
+import numpy as np
+import pytest
+
+from flawline.__main__ import main
+from flawline.calibration.statistics import StatisticsOptions
+from flawline.export import parity
+from flawline.export.fit import FitOptions, fit_bundle
+from flawline.runtime import Detector, InputError, ResourceError
+from flawline.runtime.images import list_images, read_image
+
+
+def options(tiny_network, **changes):
+    return FitOptions(
+        **{
+            "backbone": str(tiny_network),
+            "layers": ("fine", "coarse"),
+            "image_size": 64,
+            "dimension": 10,
+            "threads": 1,
+            **changes,
+        }
+    )
+
+
+def test_two_fits_with_one_seed_are_equal_byte_for_byte(good_images, tiny_network, tmp_path):
+    images = list_images(good_images)
+    first, second = (fit_bundle(images, tmp_path / name, options(tiny_network)) for name in ("a.flaw", "b.flaw"))
+    assert first.hash == second.hash
+    other = fit_bundle(images, tmp_path / "c.flaw", options(tiny_network, seed=1))
+    assert other.hash != first.hash
+
+
+@pytest.mark.parametrize("projection", ["gaussian", "orthogonal", "sparse", "select", "none"])
+def test_every_projection_makes_a_bundle_that_scores_like_its_reference(
+    projection, good_images, tiny_network, tmp_path
+):
+    dimension = None if projection == "none" else 10
+    bundle = fit_bundle(
+        list_images(good_images),
+        tmp_path / "made.flaw",
+        options(tiny_network, projection=projection, dimension=dimension),
+    )
+    assert bundle.manifest.projection.dimension == (20 if projection == "none" else 10)
+    assert bundle.manifest.parity["relative_error_max"] <= 2e-3
+
+
+@pytest.mark.parametrize(
+    "statistics",
+    [
+        {"tie": "column"},
+        {"tie": "global"},
+        {"tie": "global", "components": 4},
+        {"tie": "column", "components": 2},
+        {"factors": "fp32"},
+        {"shrinkage": "oas"},
+        {"shrinkage": 0.1},
+        {"epsilon": 0.01, "epsilon_relative": False},
+    ],
+    ids=str,
+)
+def test_every_model_of_normal_makes_a_bundle_that_scores_like_its_reference(
+    statistics, good_images, tiny_network, tmp_path
+):
+    made = options(tiny_network, statistics=StatisticsOptions(**statistics))
+    bundle = fit_bundle(list_images(good_images), tmp_path / "made.flaw", made)
+    assert bundle.manifest.parity["relative_error_max"] <= parity.TOLERANCES[made.statistics.factors]
+    with Detector.open(bundle.path) as detector:
+        assert np.isfinite(detector(read_image(list_images(good_images)[0])).score)
+
+
+def test_a_named_network_scores_like_torch_in_float64(good_images, tmp_path):
+    bundle = fit_bundle(
+        list_images(good_images),
+        tmp_path / "made.flaw",
+        FitOptions(image_size=64, dimension=32, threads=1, statistics=StatisticsOptions(factors="fp32")),
+    )
+    report = bundle.manifest.parity
+    assert report["reference"].startswith("torch features in float64")
+    assert report["relative_error_max"] <= 1e-4
+    assert not bundle.manifest.network.weights.random
+
+
+def test_random_weights_are_said_for_ever(good_images, tmp_path):
+    bundle = fit_bundle(
+        list_images(good_images),
+        tmp_path / "made.flaw",
+        FitOptions(weights="random", image_size=64, dimension=8, threads=1),
+    )
+    assert bundle.manifest.network.weights.random
+
+
+def test_an_artefact_that_scores_differently_is_caught_and_nothing_is_written(
+    good_images, tiny_network, tmp_path, monkeypatch, capsys
+):
+    # The planted fault: statistics shipped with means that are off by a tenth of a standard deviation.
+    from flawline.export import fit
+
+    collect = fit.collect
+
+    def off(*arguments):
+        statistics = collect(*arguments)
+        statistics.gaussians.means[...] *= 1.01
+        return statistics
+
+    monkeypatch.setattr(fit, "collect", off)
+    out = tmp_path / "made.flaw"
+    words = f"fit {good_images} --out {out} --backbone {tiny_network} --layers fine,coarse --image-size 64 --dim 10"
+    assert main(words.split()) == 1
+    assert "does not score like" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_memory_is_an_error_at_the_start(good_images, tiny_network, tmp_path, monkeypatch):
+    from flawline.calibration import memory
+
+    monkeypatch.setattr(memory, "available_bytes", lambda: 100 << 20)
+    with pytest.raises(ResourceError, match=r"0\.1 GB are available; lower --dim"):
+        fit_bundle(list_images(good_images), tmp_path / "made.flaw", options(tiny_network))
+
+
+def test_the_split_the_rate_and_the_groups_are_recorded(good_images, tiny_network, tmp_path):
+    made = options(tiny_network, false_reject_rate=0.1, calibration_images=12, fit_images=20, group_by=r"good_\d(\d)")
+    facts = fit_bundle(list_images(good_images), tmp_path / "made.flaw", made).manifest
+    assert (facts.fit.images, facts.fit.calibration_images) == (20, 12)
+    assert facts.fit.group_by == r"good_\d(\d)"
+    assert facts.threshold.false_reject_rate == 0.1
+
+
+def test_fit_prints_one_json_object(good_images, tiny_network, tmp_path, capsys):
+    words = f"fit {good_images} --out {tmp_path}/a.flaw --backbone {tiny_network} --layers fine,coarse --image-size 64 --json"
+    assert main(words.split()) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["manifest"]["projection"]["dimension"] == 20
+
+
+def test_an_existing_path_is_refused_before_any_work(good_images, tiny_network, tmp_path):
+    (tmp_path / "kept").write_text("mine")
+    with pytest.raises(InputError, match="exists"):
+        fit_bundle(list_images(good_images), tmp_path / "kept", options(tiny_network))
+    assert (tmp_path / "kept").read_text() == "mine"
