@@ -36,7 +36,7 @@ def inspect(data: bytes) -> Header:
     """Reads the header of a PNG, JPEG, BMP or TIFF file and checks that the file is whole.
 
     PNG carries checksums, and all are verified. The others have none: damage inside their pixel data that leaves the
-    structure whole cannot be seen.
+    structure whole cannot be seen here; of a JPEG so damaged, libjpeg writes a line on standard error by itself.
 
     Args:
         data: The whole file.
@@ -85,25 +85,25 @@ def _png(data: bytes) -> Header:
     return Header("PNG", width, height, "grey" if colour == 0 else "colour")
 
 
-_JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+_JPEG_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
 _JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_SCAN, _JPEG_END, _JPEG_BARE = 0xDA, 0xD9, 0x01
+_JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
 
 
 def _jpeg(data: bytes) -> Header:
     header = None
-    position = 2
+    marker, position = 0xD8, 2
     while True:
-        # Between segments the next bytes are a marker; after a scan's header, pixel data come before it, in which
-        # every 0xff is followed by 0x00 or a restart marker.
-        found = _JPEG_MARKER.search(data, position)
+        # A scan's pixel data follow its header, and in them every 0xff is followed by 0x00 or a restart marker.
+        find = _JPEG_MARKER.search if marker == _JPEG_SCAN else _JPEG_MARKER.match
+        found = find(data, position)
+        if found is None and position < len(data) and marker != _JPEG_SCAN:
+            raise HeaderError(f"is damaged: no JPEG marker at byte {position}; write it again")
         if found is None:
             raise HeaderError("is truncated: a JPEG without its end marker; write it again")
         marker, position = found[1][0], found.end()
         if marker == _JPEG_END:
             break
-        if marker == _JPEG_BARE:
-            continue
         (length,) = struct.unpack_from(">H", data, position)
         if marker in _JPEG_FRAMES and header is None:
             depth, height, width, channels = struct.unpack_from(">BHHB", data, position + 2)

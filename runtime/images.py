@@ -1,8 +1,8 @@
 """Image files as arrays: every picture that is not exactly what it should be is an error with its name."""
 
 import stat
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +131,7 @@ def _read_bytes(path: Path) -> bytes:
 def _decode(data: bytes, header: Header) -> Image | None:
     buffer = np.frombuffer(data, np.uint8)
     flag = cv2.IMREAD_GRAYSCALE if header.mode == "grey" else cv2.IMREAD_COLOR
-    with _quiet():
+    with _quiet:
         try:
             decoded: NDArray[Any] | None = cv2.imdecode(buffer, flag)
         except cv2.error:
@@ -146,15 +146,32 @@ def _decode(data: bytes, header: Header) -> Image | None:
     return np.asarray(decoded, np.uint8)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps OpenCV from writing on standard error what an exception says already."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)
+class _Quiet:
+    """Keeps OpenCV from writing on standard error what an exception says already.
+
+    Its log level belongs to the process, so threads share it: the first to come saves it, the last to go restores it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._level = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._level = cv2.utils.logging.getLogLevel()
+                cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                cv2.utils.logging.setLogLevel(self._level)
+
+
+_quiet = _Quiet()
 
 
 def write_image(path: Path, image: Image) -> None:
@@ -175,7 +192,7 @@ def write_image(path: Path, image: Image) -> None:
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or not image.size:
         raise InputError(f"an array {image.dtype} {image.shape} is not an image; expected uint8 (h, w) or (h, w, 3)")
     stored = image if image.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
-    with _quiet():
+    with _quiet:
         done, encoded = cv2.imencode(ending, stored)
     if not done:
         raise InputError(f"{path}: OpenCV cannot encode {image.shape} as {ending}; choose .png")
