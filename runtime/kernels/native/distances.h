@@ -18,12 +18,17 @@
 namespace flawline {
 namespace {
 
-// How far ahead of its use a factor is asked for: enough to bridge the end of a page, where hardware prefetchers stop.
-constexpr int64_t kPrefetchBytes = 2048;
+// How far ahead of its use a factor is asked for. Measured: past 4 KiB, where hardware prefetchers stop at the end of a
+// page, and into the second-level cache, since the first has too few buffers for what memory can deliver.
+constexpr int64_t kPrefetchBytes = 6144;
 
 template <class Element>
 FLAWLINE_INLINE void prefetch(const Element* address) {
-    __builtin_prefetch(reinterpret_cast<const char*>(address) + kPrefetchBytes);
+    __builtin_prefetch(reinterpret_cast<const char*>(address) + kPrefetchBytes, 0, 2);
+}
+
+FLAWLINE_INLINE void prefetch_vector(const float* vector, int64_t dimension) {
+    for (int64_t i = 0; i < dimension; i += 16) __builtin_prefetch(vector + i);
 }
 
 // ||W z||^2 of N lifted vectors.
@@ -92,9 +97,17 @@ void distances_of(const Gaussians& gaussians, const Vectors& vectors, const int3
                   float* scratch, float* out, int64_t out_stride) {
     const float* sources[kMostVectors];
     float* targets[kMostVectors];
+    const int64_t factor_bytes = gaussians.components * gaussians.packed * static_cast<int64_t>(sizeof(Element));
+    const int64_t ahead = 1 + kPrefetchBytes / factor_bytes;
     for (int64_t begin = 0, end; begin < count; begin = end) {
         const int32_t gaussian = gaussians.assignment[order[begin]];
         for (end = begin + 1; end < count && gaussians.assignment[order[end]] == gaussian;) ++end;
+        if (begin + ahead < count) {
+            const int64_t output = order[begin + ahead];
+            const int64_t next = gaussians.assignment[output];
+            prefetch_vector(gaussians.means + next * gaussians.components * gaussians.dimension, gaussians.dimension);
+            prefetch_vector(vectors.data + (output - vectors.first) * vectors.output_stride, gaussians.dimension);
+        }
         int64_t position = begin, frame = 0;
         for (int64_t rest = (end - begin) * vectors.frames; rest > 0;) {
             int chunk = Set::kVectors;
