@@ -116,7 +116,7 @@ def cost_against_dimension(path: Path, latency_ms: Sequence[Curve], factor_mb: S
             axes.set_ylabel(label)
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(_plain)
-            axes.legend(loc="upper left")
+            axes.legend(loc="best")
         _dimension_axis(lower, [*latency_ms, *factor_mb])
         upper.set_title(title)
 

@@ -24,14 +24,10 @@ from flawline.benchmarks.jl.sweep import DEFAULT_EPSILONS, Epsilon
 from flawline.benchmarks.results import heading, result, unstable
 from flawline.benchmarks.tables import write_json
 from flawline.benchmarks.timing import null_overhead
-from flawline.calibration.projections import KINDS, Kind
+from flawline.calibration.projections import KINDS
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import list_images, read_image
 
-# Small enough for the demo: two minutes on two cores.
-QUICK_DIMENSIONS = (8, 16, 32, 64, 100)
-QUICK_KINDS: tuple[Kind, ...] = ("select", "gaussian")
-QUICK_SEEDS = 3
 HEADLINE_FRAMES = 16
 
 
@@ -76,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="cells per side on which pixels are compared, 0 for none (default: %(default)s)",
     )
     parser.add_argument("--rounds", metavar="N", type=int, help="timed calls per case (default: 100; headline 30)")
-    parser.add_argument("--quick", action="store_true", help="fewer dimensions, kinds and seeds")
+    parser.add_argument("--quick", action="store_true", help="fewer dimensions and timed calls")
     parser.add_argument(
         "--headline", action="store_true", help="Wide ResNet-50-2, selection at 550 against JL at 150: time and bytes"
     )
@@ -149,7 +145,7 @@ def _study(args: argparse.Namespace) -> study.Study:
         threads=args.threads,
     )
     if args.quick:
-        asked = replace(asked, dimensions=QUICK_DIMENSIONS, kinds=QUICK_KINDS, seeds=QUICK_SEEDS, rounds=30)
+        asked = study.quick(asked)
     given = {
         "dimensions": args.dims,
         "kinds": args.kinds,
