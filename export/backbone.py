@@ -1,9 +1,11 @@
 """A torch network as an ONNX graph that carries nothing of the machine it was exported on."""
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -33,7 +35,7 @@ def export_backbone(network: FeatureNetwork, height: int, width: int) -> Feature
         raise InputError(f"images of {height} x {width} for {network.title}; expected multiples of its stride {stride}")
     # Not one: the exporter takes a batch of one for a constant.
     example = torch.zeros(2, 3, height, width)
-    with _quiet():
+    with _quiet(), _no_cache():
         program = torch.onnx.export(
             network.eval(),
             (example,),
@@ -63,3 +65,18 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _no_cache() -> Iterator[None]:
+    # The exporter makes a cache folder for a compiler that is never called; it goes when the export is done.
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    before = os.environ.get(name)
+    with TemporaryDirectory() as folder:
+        os.environ[name] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop(name)
+            if before is not None:
+                os.environ[name] = before
