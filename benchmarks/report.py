@@ -65,8 +65,8 @@ def _verdict(demo: Demo) -> str:
         "Verdict",
         html.tiles(
             [
-                html.Tile(f"{found.image_auroc:.3f}", "image AUROC", "good"),
-                html.Tile(f"{caught} of {found.defective}", f"flaws caught ({caught / found.defective:.0%})", "good"),
+                html.Tile(f"{found.image_auroc:.3f}", "image AUROC"),
+                html.Tile(f"{caught} of {found.defective}", f"flaws caught ({caught / found.defective:.0%})"),
                 html.Tile(
                     f"{found.false_rejects} of {good}",
                     f"good cells rejected ({found.false_rejects / good:.1%}; at most {asked:.0%} was asked for)",

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import read_image
@@ -25,7 +25,7 @@ class GoodImages(NamedTuple):
     """
 
     paths: list[Path]
-    channels: int
+    channels: Literal[1, 3]
     size: tuple[int, int] | None
     smallest: tuple[int, int]
     sha256: dict[Path, str]
@@ -48,7 +48,7 @@ def check_images(images: Sequence[Path], *, skip_bad: bool = False) -> GoodImage
     """
     sha256: dict[Path, str] = {}
     sizes: set[tuple[int, int]] = set()
-    modes: dict[int, Path] = {}
+    modes: dict[Literal[1, 3], Path] = {}
     bad: list[str] = []
     for path in progress(images, label="checking"):
         try:
@@ -62,7 +62,7 @@ def check_images(images: Sequence[Path], *, skip_bad: bool = False) -> GoodImage
                 raise
             bad.append(str(error))
             continue
-        modes.setdefault(1 if frame.ndim == 2 else frame.shape[2], path)
+        modes.setdefault(1 if frame.ndim == 2 else 3, path)
         if len(modes) > 1:
             raise InputError(f"{modes[1]} is grey and {modes[3]} is in colour; expected all good images to be alike")
         sizes.add((frame.shape[0], frame.shape[1]))

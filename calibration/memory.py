@@ -36,9 +36,8 @@ def available_bytes() -> int | None:
     limits = []
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                limits.append(int(line.split()[1]) * 1024)
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        limits.append(int(fields["MemAvailable"].split()[0]) * 1024)
     group = Path("/sys/fs/cgroup")
     maximum, current = group / "memory.max", group / "memory.current"
     if maximum.exists() and current.exists() and (text := maximum.read_text().strip()) != "max":

@@ -13,7 +13,8 @@ zero, as `numpy.random.Philox(key=seed).random_raw()` gives them. They are used 
 - `orthogonal`: rows of the Gaussian matrix, orthonormalised in order.
 """
 
-from typing import Literal, get_args
+import math
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +23,10 @@ from flawline.runtime.errors import InputError
 
 Kind = Literal["gaussian", "orthogonal", "sparse", "select", "none"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-GENERATOR = "philox4x64"
+GENERATOR: Final = "philox4x64"
 
 
-def stored(kind: Kind, *, input_dimension: int, dimension: int, seed: int) -> npt.NDArray[np.generic] | None:
+def stored(kind: Kind, *, input_dimension: int, dimension: int, seed: int) -> npt.NDArray[Any] | None:
     """Draws a projection in the compact form in which a bundle ships it.
 
     Args:
@@ -63,18 +64,17 @@ def stored(kind: Kind, *, input_dimension: int, dimension: int, seed: int) -> np
         return _selection(_words(seed, dimension), input_dimension)
     if kind == "sparse":
         residue = _words(seed, dimension * input_dimension) % np.uint64(6)
-        signs = (residue == 0).astype(np.int8) - (residue == 1).astype(np.int8)
-        return signs.reshape(shape)
+        return np.select([residue == 0, residue == 1], [np.int8(1), np.int8(-1)], np.int8(0)).reshape(shape)
     normal = _normal(_words(seed, 2 * ((dimension * input_dimension + 1) // 2)))[: dimension * input_dimension]
     normal = normal.reshape(shape)
     if kind == "gaussian":
-        return (normal / np.sqrt(dimension)).astype(np.float32)
+        return np.asarray(normal / math.sqrt(dimension), np.float32)
     q, r = np.linalg.qr(normal.T)
     rows = (q * np.sign(np.diag(r))).T
-    return (rows * np.sqrt(input_dimension / dimension)).astype(np.float32)
+    return np.asarray(rows * math.sqrt(input_dimension / dimension), np.float32)
 
 
-def expand(kind: Kind, data: npt.NDArray[np.generic] | None, input_dimension: int) -> npt.NDArray[np.float32]:
+def expand(kind: Kind, data: npt.NDArray[Any] | None, input_dimension: int) -> npt.NDArray[np.float32]:
     """Turns the stored form of a projection into the matrix it stands for.
 
     Args:
@@ -91,11 +91,11 @@ def expand(kind: Kind, data: npt.NDArray[np.generic] | None, input_dimension: in
     dimension = data.shape[0]
     if kind == "select":
         rows = np.zeros((dimension, input_dimension), np.float32)
-        rows[np.arange(dimension), data.astype(np.int64)] = np.sqrt(input_dimension / dimension)
+        rows[np.arange(dimension), data.astype(np.int64)] = math.sqrt(input_dimension / dimension)
         return rows
     if kind == "sparse":
-        return (data.astype(np.float64) * np.sqrt(3 / dimension)).astype(np.float32)
-    return data.astype(np.float32)
+        return np.asarray(data * math.sqrt(3 / dimension), np.float32)
+    return np.asarray(data, np.float32)
 
 
 def matrix(kind: Kind, *, input_dimension: int, dimension: int, seed: int) -> npt.NDArray[np.float32]:

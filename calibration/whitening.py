@@ -56,7 +56,7 @@ def whitening(covariance: npt.NDArray[np.float64], added: float) -> npt.NDArray[
 
 def packed_factors(
     covariance: npt.NDArray[np.float64], added: float, dtype: npt.DTypeLike
-) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.float32]]:
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.float32]]:
     """Whitens and packs, a bounded chunk at a time.
 
     Args:
@@ -72,7 +72,7 @@ def packed_factors(
         InputError: A covariance is singular, even with the addition.
     """
     gaussians, dimension = covariance.shape[:2]
-    factors = np.empty((gaussians, packed_size(dimension)), dtype)
+    factors: npt.NDArray[np.floating] = np.empty((gaussians, packed_size(dimension)), dtype)
     scales = np.empty(gaussians, np.float32)
     chunk = max(1, _CHUNK_BYTES // (dimension * dimension * 8))
     for start in range(0, gaussians, chunk):

@@ -3,9 +3,8 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 
 from flawline.calibration import projections
@@ -40,7 +39,7 @@ class Exported(NamedTuple):
     features: bytes
     network: facts.Network
     projection: facts.Projection
-    stored_projection: npt.NDArray[np.generic] | None
+    stored_projection: npt.NDArray[Any] | None
     height: int
     width: int
     map_size: tuple[int, int]

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -291,9 +292,9 @@ def _golden(scorer: Scorer, manifest: facts.Manifest, paths: Sequence[Path]) -> 
 
 def _tensors(
     statistics: Statistics, scores: npt.NDArray[np.float32], exported: Exported
-) -> dict[str, npt.NDArray[np.generic]]:
+) -> dict[str, npt.NDArray[Any]]:
     gaussians = statistics.gaussians
-    tensors: dict[str, npt.NDArray[np.generic]] = {
+    tensors: dict[str, npt.NDArray[Any]] = {
         "factors": gaussians.factors,
         "means": gaussians.means,
         "scales": gaussians.scales,

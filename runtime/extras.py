@@ -34,7 +34,9 @@ class LazyModule(ModuleType):
         try:
             module = importlib.import_module(self.__name__)
         except ImportError as error:
-            raise MissingExtraError(f"{self.__name__} cannot be imported ({error}); install it: {self._install}") from error
+            raise MissingExtraError(
+                f"{self.__name__} cannot be imported ({error}); install it: {self._install}"
+            ) from error
         value = getattr(module, attribute)
         setattr(self, attribute, value)
         return value

@@ -28,6 +28,7 @@ MAX_PIXELS = 1 << 28
 
 _MAX_FILE_BYTES = 1 << 30
 _SHOWN = 5
+_SILENT = 0
 
 
 def list_images(folder: Path, recursive: bool = False) -> list[Path]:
@@ -160,15 +161,20 @@ class _Quiet:
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
-                self._level = cv2.utils.logging.getLogLevel()
-                cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+                self._level = _log().getLogLevel()
+                _log().setLogLevel(_SILENT)
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
-                cv2.utils.logging.setLogLevel(self._level)
+                _log().setLogLevel(self._level)
+
+
+def _log() -> Any:
+    # OpenCV 5 moved these functions to a module of their own.
+    return cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2
 
 
 _quiet = _Quiet()

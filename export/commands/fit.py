@@ -94,11 +94,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Fits and writes; prints what came of it."""
-    from flawline.runtime.commands.info import as_json
-
     from flawline.calibration.statistics import StatisticsOptions
     from flawline.export.fit import FitOptions, fit_bundle
     from flawline.export.parity import ParityError
+    from flawline.runtime.commands.info import as_json
     from flawline.runtime.images import list_images
 
     fit_options = FitOptions(

@@ -1,7 +1,7 @@
 """ONNX Runtime on a CPU."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ else:
     onnxruntime = LazyModule("onnxruntime", "pip install 'flawline[ort]'")
 
 _ERRORS_ONLY = 3
+_ELEMENTS = {np.uint8: "tensor(uint8)", np.float32: "tensor(float)"}
 
 
 class OrtBackend:
@@ -57,15 +58,9 @@ class OrtBackend:
         )
         self._check_signature()
         self._binding = self._session.io_binding()
-        for node, array, bind in [
-            (self._session.get_inputs()[0], self.input, self._binding.bind_input),
-            *zip(
-                self._session.get_outputs(),
-                self.outputs,
-                [self._binding.bind_output] * len(self.outputs),
-                strict=True,
-            ),
-        ]:
+        nodes = [*self._session.get_inputs(), *self._session.get_outputs()]
+        binders = [self._binding.bind_input] + [self._binding.bind_output] * len(self.outputs)
+        for node, array, bind in zip(nodes, self._buffers(), binders, strict=True):
             bind(node.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
     def infer(self) -> None:
@@ -79,21 +74,22 @@ class OrtBackend:
         """Frees the session."""
         del self._binding, self._session
 
+    def _buffers(self) -> list[npt.NDArray[Any]]:
+        return [self.input, *self.outputs]
+
     def _check_signature(self) -> None:
-        for kind, nodes, arrays, element in [
-            ("input", self._session.get_inputs(), (self.input,), "tensor(uint8)"),
-            ("output", self._session.get_outputs(), self.outputs, "tensor(float)"),
-        ]:
-            received = [(node.type, list(node.shape)) for node in nodes]
-            expected = [(element, list(array.shape)) for array in arrays]
-            fits = len(received) == len(expected) and all(
-                got_type == want_type
-                and len(got) == len(want)
-                and all(not isinstance(a, int) or a == b for a, b in zip(got, want, strict=True))
-                for (got_type, got), (want_type, want) in zip(received, expected, strict=True)
-            )
-            if not fits:
-                raise BundleError(f"the feature graph's {kind}s are {received}; the manifest says {expected}")
+        nodes = [*self._session.get_inputs(), *self._session.get_outputs()]
+        received = [(node.type, list(node.shape)) for node in nodes]
+        expected = [(_ELEMENTS[array.dtype.type], list(array.shape)) for array in self._buffers()]
+        fits = len(received) == len(expected) and all(
+            got_type == want_type
+            and len(got) == len(want)
+            # A dimension with a name, as the batch has, takes any number.
+            and all(not isinstance(a, int) or a == b for a, b in zip(got, want, strict=True))
+            for (got_type, got), (want_type, want) in zip(received, expected, strict=True)
+        )
+        if not fits:
+            raise BundleError(f"the feature graph takes and gives {received}; the manifest says {expected}")
 
 
 def _first_line(error: Exception) -> str:

@@ -118,7 +118,8 @@ def _fit_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
         yield "Parity", "not measured"
     else:
         figures = (f"{name} {value:.3g}" for name, value in parity.items() if not isinstance(value, str))
-        yield "Parity", f"against {parity['reference']}: {', '.join(figures)}"
+        yield "Parity", ", ".join(figures)
+        yield "  against", f"{parity['reference']}"
     tolerance = bundle.manifest.golden.relative_tolerance
     yield "Golden", f"{len(bundle.golden)} frames, whose scores must be met within {tolerance:g} of their value"
 

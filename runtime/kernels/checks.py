@@ -40,8 +40,12 @@ def require(
     )
     if not fits or array.dtype not in allowed:
         raise InputError(f"{name}: received {array.dtype} {array.shape}, expected {expected}")
-    if not array.flags.c_contiguous or not array.flags.aligned:
+    if not array.flags.c_contiguous:
         raise InputError(f"{name}: received a view that is not C-contiguous, expected {expected}; copy it first")
+    if not array.flags.aligned:
+        raise InputError(
+            f"{name}: received memory that is not aligned to its dtype, expected {expected}; copy it first"
+        )
     if writeable and not array.flags.writeable:
         raise InputError(f"{name}: received a read-only array, expected one that results can be written to")
 

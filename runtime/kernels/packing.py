@@ -68,7 +68,7 @@ def pack(lower: npt.NDArray[np.floating[Any]], dtype: npt.DTypeLike = np.float16
             raise InputError("factors with values above the diagonal: expected lower-triangular ones")
         block = packed[..., elements].reshape(*lower.shape[:-2], columns, BLOCK_ROWS)
         block[..., : rows.stop - rows.start] = np.swapaxes(lower[..., rows, :columns], -1, -2)
-        packed[..., elements] = block.reshape(*lower.shape[:-2], -1)
+        packed[..., elements] = block.reshape(*lower.shape[:-2], columns * BLOCK_ROWS)
     return packed
 
 

@@ -308,11 +308,12 @@ def test_a_refusal_writes_nothing_on_standard_error(tmp_path: Path, capfd: pytes
 
 
 def test_the_library_log_level_is_given_back_when_threads_read(tmp_path: Path) -> None:
-    before = cv2.utils.logging.getLogLevel()
+    log = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2
+    before = log.getLogLevel()
     path = saved(tmp_path, encoded(".png"))
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(read_image, [path] * 200))
-    assert cv2.utils.logging.getLogLevel() == before
+    assert log.getLogLevel() == before
 
 
 def test_opencv_is_imported_when_the_first_image_is_read() -> None:
@@ -401,3 +402,22 @@ def test_writing_what_is_not_an_image_is_refused(tmp_path: Path, image: np.ndarr
 def test_writing_into_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written: No such file or directory; choose a folder that exists"):
         write_image(tmp_path / "absent" / "image.png", picture())
+
+
+def test_full_disk_is_a_clear_error_and_keeps_the_former_image(tmp_path: Path) -> None:
+    path = saved(tmp_path, encoded(".png"))
+    script = (
+        "import resource, sys\n"
+        "import numpy as np\n"
+        "from flawline.runtime.errors import ResourceError\n"
+        "from flawline.runtime.images import write_image\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    write_image(sys.argv[1], np.random.default_rng(0).integers(0, 256, (100, 100), np.uint8))\n"
+        "except ResourceError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.startswith(f"{path} cannot be written: File too large; nothing was kept")
+    assert list(tmp_path.iterdir()) == [path]
+    np.testing.assert_array_equal(read_image(path), picture())

@@ -37,7 +37,7 @@ def test_text_says_what_was_fitted(parts: Any, tmp_path: Path, capsys: pytest.Ca
         "3 of 2 components, epsilon 0.01 of the mean feature variance, no shrinkage",
         "false reject rate 0.2, from 7 held-out good images",
         "20 images and 7 for the threshold, seed 3",
-        "against float64: max_relative_error 0.0001",
+        "Parity      max_relative_error 0.0001\n  against   float64\n",
         "2 frames, whose scores must be met within 0.001",
         "RANDOM: drawn, not trained",
     ):
