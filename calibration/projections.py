@@ -64,7 +64,7 @@ def stored(kind: Kind, *, input_dimension: int, dimension: int, seed: int) -> np
         return _selection(_words(seed, dimension), input_dimension)
     if kind == "sparse":
         residue = _words(seed, dimension * input_dimension) % np.uint64(6)
-        return np.select([residue == 0, residue == 1], [np.int8(1), np.int8(-1)], np.int8(0)).reshape(shape)
+        return np.asarray((residue == 0).astype(np.int8) - (residue == 1), np.int8).reshape(shape)
     normal = _normal(_words(seed, 2 * ((dimension * input_dimension + 1) // 2)))[: dimension * input_dimension]
     normal = normal.reshape(shape)
     if kind == "gaussian":
