@@ -1,0 +1,147 @@
+"""The whole stream: source, ring, assembler, detector, sinks."""
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from flawline.runtime.detector import Result
+from flawline.runtime.errors import FlawlineError, ResourceError
+from flawline.runtime.stream.acquisition import Acquisition
+from flawline.runtime.stream.assembler import Assembler, Frame
+from flawline.runtime.stream.events import Ending, Pitch, Summary
+from flawline.runtime.stream.pictures import PictureWriter
+from flawline.runtime.stream.report import Report
+from flawline.runtime.stream.ring import Loss, Policy, Ring
+from flawline.runtime.stream.sinks import DefectSink
+from flawline.runtime.stream.source import Source, line_shape
+
+DEFAULT_RING_BLOCKS = 64
+
+
+class FrameDetector(Protocol):
+    """What the stream needs of a detector; `flawline.runtime.Detector` is one.
+
+    Attributes:
+        timings_ns: Nanoseconds that each stage of the last frame took.
+    """
+
+    @property
+    def timings_ns(self) -> Mapping[str, int]:
+        """See the class."""
+
+    def __call__(self, frame: npt.NDArray[np.uint8]) -> Result:
+        """Scores a frame: uint8 (height, width) or (height, width, channels)."""
+
+
+def run(
+    source: Source,
+    detector: FrameDetector,
+    sinks: Sequence[DefectSink],
+    *,
+    frame_lines: int,
+    policy: Policy = "block",
+    ring_blocks: int = DEFAULT_RING_BLOCKS,
+    stop: threading.Event | None = None,
+    max_frames: int | None = None,
+    pitch: Pitch | None = None,
+    pictures: PictureWriter | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Summary:
+    """Streams until the source ends, `stop` is set, or enough frames were seen.
+
+    The source is read in a thread of its own; the detector and the sinks run in the caller's. A frame that the detector
+    refuses becomes a gap and the stream goes on. Errors that are no `FlawlineError` end it.
+
+    Args:
+        source: An open source; the caller closes it.
+        detector: Scores frames. It is called once with a black frame before the first line is read, so that a web that
+            does not fit it is refused at once, and the first frame is not slower than the others.
+        sinks: Where events go; the caller closes them.
+        frame_lines: Height of a frame in lines.
+        policy: What happens when the detector is slower than the line and the ring is full; see `Ring`.
+        ring_blocks: Blocks that may wait.
+        stop: Ends the stream when set; is set when the stream is over.
+        max_frames: Frames after which the stream ends; None for no such limit.
+        pitch: Millimetres per pixel, if positions are wanted in millimetres.
+        pictures: Writes thumbnails and overlays; closed here.
+        progress: Called with the number of lines that came since the last call.
+
+    Returns:
+        The account, which the sinks have received as well.
+
+    Raises:
+        FlawlineError: The detector refuses frames of this size and kind, or the source failed for good; in the second
+            case the sinks have received the account.
+        ResourceError: The ring would not fit into memory.
+    """
+    stop = stop or threading.Event()
+    shape = line_shape(source)
+    assembler = Assembler(frame_lines, shape)
+    _require_memory(ring_blocks, source.block_lines, shape)
+    ring = Ring(ring_blocks, (source.block_lines, *shape), policy)
+    report = Report(sinks, frame_lines, pitch=pitch, pictures=pictures, progress=progress)
+    acquisition = Acquisition(source, ring, stop)
+    detector(assembler.buffer)
+    with ThreadPoolExecutor(1, thread_name_prefix="acquisition") as executor:
+        acquiring = executor.submit(acquisition.run)
+        try:
+            ended = _inspect_all(_frames(ring, assembler, report), detector, report, stop, max_frames)
+        finally:
+            stop.set()
+            ring.close()
+            report.close()
+    failure = acquiring.exception()
+    if failure is not None:
+        if not isinstance(failure, FlawlineError):
+            raise failure
+        ended = "source_failed"
+    summary = report.summary(ended, source, acquisition, ring)
+    if failure is not None:
+        raise failure
+    return summary
+
+
+def _require_memory(ring_blocks: int, block_lines: int, shape: tuple[int, ...]) -> None:
+    needed_bytes = ring_blocks * block_lines * math.prod(shape)
+    installed_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed_bytes > installed_bytes // 2:
+        raise ResourceError(
+            f"a ring of {ring_blocks} blocks of {block_lines} lines needs {needed_bytes / 1e9:.1f} GB; "
+            f"expected at most half of this machine's {installed_bytes / 1e9:.1f} GB: ask for fewer or smaller blocks"
+        )
+
+
+def _frames(ring: Ring, assembler: Assembler, report: Report) -> Iterator[Frame]:
+    """Complete frames, until the ring is empty and its producer has finished; losses are reported on the way."""
+    while (item := ring.take()) is not None:
+        if isinstance(item, Loss):
+            report.loss(item)
+        else:
+            report.received(item.info.lines)
+            yield from assembler.add(item)
+            ring.release(item)
+
+
+def _inspect_all(
+    frames: Iterator[Frame], detector: FrameDetector, report: Report, stop: threading.Event, max_frames: int | None
+) -> Ending:
+    for number, frame in enumerate(frames, start=1):
+        start_ns = time.monotonic_ns()
+        try:
+            result = detector(frame.pixels)
+        except FlawlineError as error:
+            report.bad_frame(frame, error)
+        else:
+            report.result(frame, result, start_ns, detector.timings_ns)
+        if number == max_frames:
+            return "frame_limit"
+        if stop.is_set():
+            break
+    return "stopped" if stop.is_set() else "end"

@@ -1,0 +1,94 @@
+"""Sources by name: `SCHEME:ADDRESS?PARAMETER=VALUE&PARAMETER=VALUE`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+from urllib.parse import unquote
+
+import msgspec
+
+from flawline.runtime.errors import InputError
+from flawline.runtime.stream.replay import ReplayOptions, ReplaySource
+from flawline.runtime.stream.source import Source
+
+
+class Scheme(NamedTuple):
+    """A kind of source.
+
+    Attributes:
+        options: What its parameters are, each annotated with its range and a description of what is expected.
+        create: Makes the source, still closed, from address, options and the whole spec.
+        example: A spec that is right, for error messages.
+    """
+
+    options: type[msgspec.Struct]
+    create: Callable[[str, Any, str], Source]
+    example: str
+
+
+SCHEMES = {
+    "replay": Scheme(
+        ReplayOptions,
+        lambda address, options, spec: ReplaySource(Path(address), options, spec),
+        "replay:images?line_rate=20000&block=64&loop=2",
+    ),
+}
+
+
+def open_source(spec: str) -> Source:
+    """Finds a source by its name and opens it.
+
+    Args:
+        spec: `SCHEME:ADDRESS?PARAMETER=VALUE&...`; characters that would be taken for punctuation are written as in a
+            URL (`%3F` for a question mark in the address).
+
+    Returns:
+        An open source; the caller closes it.
+
+    Raises:
+        InputError: The spec is malformed, or what it names does not exist or is not what it must be.
+    """
+    name, colon, rest = spec.partition(":")
+    scheme = SCHEMES.get(name)
+    if not colon or scheme is None:
+        received = f"has the unknown kind {name!r}" if colon else "has no kind"
+        example = next(iter(SCHEMES.values())).example
+        raise InputError(f"source {spec!r} {received}; expected one of {', '.join(SCHEMES)}, such as {example}")
+    address, question, query = rest.partition("?")
+    if not address:
+        raise InputError(f"source {spec!r} has no address; expected something such as {scheme.example}")
+    parameters = _parameters(spec, query, scheme.example) if question else {}
+    source = scheme.create(unquote(address), _options(spec, scheme, parameters), spec)
+    try:
+        source.open()
+    except BaseException:
+        source.close()
+        raise
+    return source
+
+
+def _parameters(spec: str, query: str, example: str) -> dict[str, str]:
+    parameters: dict[str, str] = {}
+    for pair in query.split("&"):
+        name, equals, value = pair.partition("=")
+        if not (name and equals and value):
+            raise InputError(f"source {spec!r} has {pair!r} among its parameters; expected NAME=VALUE, as in {example}")
+        if name in parameters:
+            raise InputError(f"source {spec!r} gives {name!r} twice; expected it once")
+        parameters[name] = unquote(value)
+    return parameters
+
+
+def _options(spec: str, scheme: Scheme, parameters: dict[str, str]) -> msgspec.Struct:
+    known = get_type_hints(scheme.options, include_extras=True)
+    for name, value in parameters.items():
+        if name not in known:
+            raise InputError(f"source {spec!r} has the unknown parameter {name!r}; expected one of {', '.join(known)}")
+        try:
+            msgspec.convert({name: value}, scheme.options, strict=False)
+        except msgspec.ValidationError as error:
+            expected = known[name].__metadata__[0].description
+            raise InputError(
+                f"source {spec!r} has {name}={value}; expected {expected}, as in {scheme.example}"
+            ) from error
+    return msgspec.convert(parameters, scheme.options, strict=False)

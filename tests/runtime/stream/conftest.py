@@ -1,0 +1,115 @@
+"""A web to play, and stand-ins that exist only to provoke faults that no real part shows on demand."""
+
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flawline.runtime.detector import Result
+from flawline.runtime.images import write_image
+from flawline.runtime.regions import Region
+from flawline.runtime.stream import BlockInfo, Event, Status
+
+WIDTH = 24
+
+
+class FakeDetector:
+    """Rejects frames with a 255 in them; runs `fault(number)` before each frame, number 0 being the warm-up.
+
+    `frames` holds copies of what it was shown.
+    """
+
+    def __init__(self, fault: Callable[[int], object] = lambda number: None) -> None:
+        self.fault = fault
+        self.frames: list[np.ndarray] = []
+        self.timings_ns = {"network": 1000}
+
+    def __call__(self, frame: np.ndarray) -> Result:
+        self.frames.append(frame.copy())
+        self.fault(len(self.frames) - 1)
+        score = float(frame.max())
+        regions = []
+        if score == 255:
+            y, x = np.argwhere(frame == 255)[0][:2]
+            regions = [Region(int(x), int(y), 3, 2, 6, score, score)]
+        return Result(score, 254.0, 0.5, frame[::4, ::4].reshape(*frame[::4, ::4].shape[:2], -1)[..., 0] * 1.0, regions)
+
+
+class ScriptedSource:
+    """Gives the reads of a script, then END; line n has the value n modulo 251 in every pixel."""
+
+    def __init__(self, script: Iterable[BlockInfo | Exception], block_lines: int = 8) -> None:
+        self.spec = "scripted"
+        self.width = WIDTH
+        self.channels = 1
+        self.block_lines = block_lines
+        self.line_rate = None
+        self.counters = {"lines_sent": 0}
+        self._script = iter(script)
+
+    def open(self) -> None:
+        pass
+
+    def read(self, into: np.ndarray, timeout_s: float) -> BlockInfo:
+        step = next(self._script, BlockInfo(Status.END))
+        if isinstance(step, Exception):
+            raise step
+        if step.status in (Status.OK, Status.INCOMPLETE):
+            into[: step.lines] = (np.arange(step.first_line, step.first_line + step.lines) % 251)[:, None]
+        self.counters["lines_sent"] = max(self.counters["lines_sent"], step.first_line + step.lines)
+        return step
+
+    def close(self) -> None:
+        pass
+
+
+class ListSink:
+    """Keeps events."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    def close(self) -> None:
+        pass
+
+    def of(self, kind: type) -> list:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+def fake_detector() -> type[FakeDetector]:
+    return FakeDetector
+
+
+@pytest.fixture
+def scripted_source() -> type[ScriptedSource]:
+    return ScriptedSource
+
+
+@pytest.fixture
+def list_sink() -> ListSink:
+    return ListSink()
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    """A folder of grey images of several heights, and the web they make: uint8 (97, 24), below 255."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (97, WIDTH), np.uint8)
+    for number, rows in enumerate(np.split(pixels, [40, 41, 70])):
+        write_image(folder / f"{number}.png", rows)
+    return folder, pixels
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left():
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in threading.enumerate() if thread not in before and thread.name != "tqdm_monitor"]
+    assert not left

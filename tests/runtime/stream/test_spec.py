@@ -1,0 +1,66 @@
+import pytest
+
+from flawline.runtime.errors import InputError
+from flawline.runtime.stream import open_source
+from flawline.runtime.stream.spec import SCHEMES
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("", "has no kind; expected one of replay"),
+        ("web", "has no kind"),
+        ("/data/web", "has no kind"),
+        ("camera:web", "unknown kind 'camera'"),
+        ("REPLAY:web", "unknown kind 'REPLAY'"),
+        ("replay:", "no address"),
+        ("replay:?block=3", "no address"),
+        ("replay:web?", "has '' among its parameters; expected NAME=VALUE"),
+        ("replay:web?block", "has 'block' among"),
+        ("replay:web?block=", "has 'block=' among"),
+        ("replay:web?=3", "has '=3' among"),
+        ("replay:web?block=3&", "has '' among"),
+        ("replay:web?block=3&block=4", "gives 'block' twice"),
+        ("replay:web?speed=3", "unknown parameter 'speed'; expected one of line_rate, block, loop"),
+        ("replay:web?block=many", "block=many; expected lines per block, 1 to 65536"),
+        ("replay:web?block=0", "block=0; expected lines per block"),
+        ("replay:web?block=1e9", "block=1e9; expected"),
+        ("replay:web?line_rate=-1", "line_rate=-1; expected lines per second"),
+        ("replay:web?line_rate=nan", "line_rate=nan"),
+        ("replay:web?line_rate=inf", "line_rate=inf"),
+        ("replay:web?loop=never", "loop=never; expected how often the images are played, 1 or more, or forever"),
+        ("replay:web?loop=0", "loop=0; expected how often"),
+    ],
+)
+def test_malformed_spec_is_refused_with_an_example(spec, message):
+    with pytest.raises(InputError, match=r"replay:images|twice|unknown parameter") as raised:
+        open_source(spec)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_punctuation_in_a_folder_is_written_as_in_a_url(web):
+    folder, _ = web
+    odd = folder.rename(folder.with_name("what? 50% off"))
+    with open_source_closing(f"replay:{odd.parent}/what%3F 50%25 off") as source:
+        assert source.width == 24
+
+
+def test_parameters_reach_the_source(web):
+    with open_source_closing(f"replay:{web[0]}?line_rate=2e4&block=3") as source:
+        assert (source.line_rate, source.block_lines) == (20000, 3)
+    with open_source_closing(f"replay:{web[0]}") as source:
+        assert source.line_rate is None
+
+
+def test_examples_parse():
+    for name, scheme in SCHEMES.items():
+        assert scheme.example.startswith(f"{name}:")
+        with pytest.raises(InputError, match="images does not exist"):
+            open_source(scheme.example)
+
+
+def open_source_closing(spec: str):
+    from contextlib import closing
+
+    return closing(open_source(spec))
