@@ -79,16 +79,16 @@ def run(
     Raises:
         FlawlineError: The detector refuses frames of this size and kind, or the source failed for good; in the second
             case the sinks have received the account.
-        ResourceError: The ring would not fit into memory.
+        ResourceError: Ring and frame would not fit into memory.
     """
+    _require_memory(source, ring_blocks, frame_lines)
     stop = stop or threading.Event()
     shape = line_shape(source)
     assembler = Assembler(frame_lines, shape)
-    _require_memory(ring_blocks, source.block_lines, shape)
     ring = Ring(ring_blocks, (source.block_lines, *shape), policy)
+    detector(assembler.buffer)
     report = Report(sinks, frame_lines, pitch=pitch, pictures=pictures, progress=progress)
     acquisition = Acquisition(source, ring, stop)
-    detector(assembler.buffer)
     with ThreadPoolExecutor(1, thread_name_prefix="acquisition") as executor:
         acquiring = executor.submit(acquisition.run)
         try:
@@ -108,13 +108,14 @@ def run(
     return summary
 
 
-def _require_memory(ring_blocks: int, block_lines: int, shape: tuple[int, ...]) -> None:
-    needed_bytes = ring_blocks * block_lines * math.prod(shape)
+def _require_memory(source: Source, ring_blocks: int, frame_lines: int) -> None:
+    needed_bytes = (ring_blocks * source.block_lines + frame_lines) * math.prod(line_shape(source))
     installed_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed_bytes > installed_bytes // 2:
         raise ResourceError(
-            f"a ring of {ring_blocks} blocks of {block_lines} lines needs {needed_bytes / 1e9:.1f} GB; "
-            f"expected at most half of this machine's {installed_bytes / 1e9:.1f} GB: ask for fewer or smaller blocks"
+            f"{ring_blocks} blocks of {source.block_lines} lines and a frame of {frame_lines} need "
+            f"{needed_bytes / 1e9:.1f} GB; expected at most half of this machine's {installed_bytes / 1e9:.1f} GB: "
+            "ask for fewer or smaller ones"
         )
 
 

@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flawline.runtime.stream import Assembler, Block, BlockInfo, Status
@@ -11,6 +11,7 @@ def block_of(first_line: int, lines: int, arrival_time_ns: int = 0) -> Block:
     return Block(WEB[first_line : first_line + lines], BlockInfo(Status.OK, first_line, lines, 0, arrival_time_ns))
 
 
+@settings(deadline=None)
 @given(
     frame_lines=st.integers(1, 40),
     start=st.integers(0, 50),

@@ -11,30 +11,22 @@ import pytest
 from flawline.__main__ import main
 from flawline.runtime.commands.stream import default_frame_lines
 from flawline.runtime.detector import Detector
-from flawline.runtime.images import read_image, write_image
+from flawline.runtime.images import list_images, read_image, write_image
 from flawline.runtime.stream import POLICIES
 
 HEIGHT, WIDTH = 96, 128
 FLAWED = (2, 5)
 
 
-def textured(seed: int) -> np.ndarray:
-    """A frame of the kind that the tiny bundle was fitted on."""
-    generator = np.random.default_rng(seed)
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    values = 128 + 40 * np.sin(x / 5) + 30 * np.cos(y / 7) + generator.normal(0, 12, (HEIGHT, WIDTH))
-    return np.clip(values, 0, 255).astype(np.uint8)
-
-
 @pytest.fixture(scope="module")
-def product(tmp_path_factory) -> Path:
-    """Eight frames that make a web, two of them with a dark spot at (60, 40)."""
+def product(tmp_path_factory, good_images) -> Path:
+    """Eight frames that make a web, two of them with a dark spot around (68, 48)."""
     folder = tmp_path_factory.mktemp("product")
-    for number in range(8):
-        frame = textured(100 + number)
+    for number, path in enumerate(list_images(good_images)[:8]):
+        frame = read_image(path)
         if number in FLAWED:
             frame[40:56, 60:76] = 10
-        write_image(folder / f"{number}.png", frame)
+        write_image(folder / path.name, frame)
     return folder
 
 

@@ -242,8 +242,9 @@ def test_detector_that_stalls_loses_lines_but_no_count(web, fake_detector, list_
     balance(summary)
 
 
-def test_absurd_ring_is_refused(web, fake_detector):
+@pytest.mark.parametrize("size", [{"frame_lines": 10, "ring_blocks": 10**9}, {"frame_lines": 10**12}])
+def test_more_than_memory_holds_is_refused(web, fake_detector, size):
     source = open_source(f"replay:{web[0]}?block=65536")
-    with pytest.raises(ResourceError, match="ring of 1000000000 blocks"):
-        run(source, fake_detector(), [], frame_lines=10, ring_blocks=10**9)
+    with pytest.raises(ResourceError, match="expected at most half of this machine's"):
+        run(source, fake_detector(), [], **size)
     source.close()

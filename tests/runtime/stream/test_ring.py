@@ -3,7 +3,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flawline.runtime.stream import POLICIES, Block, BlockInfo, Loss, Ring, Status
@@ -43,6 +43,7 @@ class Reader:
         return True
 
 
+@settings(deadline=None)
 @given(
     policy=st.sampled_from(["drop-oldest", "drop-newest"]),
     blocks=st.integers(1, 4),
