@@ -47,7 +47,8 @@ def find_regions(anomaly_map: npt.NDArray[np.float32], threshold: float, frame_s
     Returns:
         One entry per region; boxes are in pixels of the frame.
     """
-    mask = (anomaly_map > threshold).view(np.uint8)
+    # In float64, as the verdict compares: NumPy would otherwise round the threshold to the map's float32.
+    mask = (anomaly_map > np.float64(threshold)).view(np.uint8)
     if not mask.any():
         return []
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
