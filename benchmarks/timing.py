@@ -1,13 +1,15 @@
 """Timings with their tail: percentiles in nanoseconds, a null case, alternation, and a word when they are unstable."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 NULL_RUNS = 1000
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ class Timing:
         return p50, p90, p99, longest
 
 
-def alternate(cases: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 3) -> dict[str, Timing]:
+def alternate(
+    cases: Mapping[Key, Callable[[], object]], *, rounds: int, warmup: int = 3, prime: int = 0
+) -> dict[Key, Timing]:
     """Times several cases in one run, in turn, so that a drift of the machine meets all of them alike.
 
     Each round calls every case once and starts with another one, since a call finds the caches as its predecessor left
@@ -71,15 +75,18 @@ def alternate(cases: Mapping[str, Callable[[], object]], *, rounds: int, warmup:
         cases: Name and function of each case.
         rounds: Timed rounds, at least one.
         warmup: Rounds that are not timed.
+        prime: Untimed calls of the same case before each timed one, so that it finds the caches as it left them.
 
     Returns:
         One timing per case, under its name.
     """
     names = list(cases)
-    samples: dict[str, list[int]] = {name: [] for name in names}
+    samples: dict[Key, list[int]] = {name: [] for name in names}
     for index in range(-warmup, rounds):
         shift = index % len(names)
         for name in names[shift:] + names[:shift]:
+            for _ in range(prime):
+                cases[name]()
             start = time.perf_counter_ns()
             cases[name]()
             taken = time.perf_counter_ns() - start

@@ -1,0 +1,196 @@
+"""The Mahalanobis step against the fastest read of the same bytes, ONNX Runtime and NumPy, all in one run."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from flawline.benchmarks.rivals import numpy_matmul, onnx_runtime
+from flawline.benchmarks.timing import Timing, alternate
+from flawline.calibration.memory import available_bytes, require
+from flawline.runtime.errors import FlawlineError
+from flawline.runtime.kernels import Gaussians, implementations, mahalanobis, pack, packed_size, read_bandwidth
+
+Floats = npt.NDArray[np.float32]
+
+FRAMES_OF_A_BATCH = 8
+# Copies together exceed the last-level cache by this factor, so that nothing of a copy is left when its turn comes.
+_BEYOND_CACHE = 1.25
+# A cache that is filled by evictions from the one before it takes more than one pass to hold an array again.
+_PRIMING_CALLS = 4
+_COMPARED_POSITIONS = 64
+_RELATIVE_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One dimension and one number of threads, position-tied.
+
+    Attributes:
+        dimension: d.
+        positions: P, as many Gaussians.
+        factors: "float16" or "float32".
+        threads: Threads of everything but NumPy.
+        residence: "cache": each timed call follows untimed ones of its own. "memory": each call takes the next of several
+            copies of what it reads.
+        copies: Copies of the factors.
+        exceeds_cache: Whether the copies are together larger than the last-level cache; False where memory is short.
+        factor_bytes: Stored bytes of the packed factors.
+        necessary_bytes: d (d + 1) / 2 numbers per factor.
+        timings: "kernel": one frame; "read": `read_bandwidth` of the factors; "kernel, 8 frames": a batch;
+            "onnxruntime" and "numpy": the full fp32 inverse.
+    """
+
+    dimension: int
+    positions: int
+    factors: str
+    threads: int
+    residence: str
+    copies: int
+    exceeds_cache: bool
+    factor_bytes: int
+    necessary_bytes: int
+    timings: dict[str, Timing]
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Stored bytes of the factors over the kernel's median time."""
+        return 1e9 * self.factor_bytes / self.timings["kernel"].p50_ns
+
+    @property
+    def share_of_read(self) -> float:
+        """The kernel's bandwidth over that of the plain read, medians."""
+        return self.timings["read"].p50_ns / self.timings["kernel"].p50_ns
+
+    def times_faster_than(self, rival: str) -> float:
+        """Median of a rival over that of the kernel."""
+        return self.timings[rival].p50_ns / self.timings["kernel"].p50_ns
+
+
+def measure(
+    dimension: int,
+    factors: str,
+    *,
+    threads: Sequence[int],
+    cache_bytes: int,
+    positions: int = 3136,
+    rounds: int = 100,
+    seed: int = 0,
+) -> list[Measured]:
+    """Compares the kernel with its reference, then times it in alternation with what it is measured against.
+
+    Args:
+        dimension: d.
+        factors: "float16" or "float32".
+        threads: Numbers of threads, one after the other.
+        cache_bytes: Size of the last-level cache.
+        positions: P.
+        rounds: Timed calls of each.
+        seed: Of the random factors, means and vectors.
+
+    Returns:
+        For each number of threads, cache-resident and rotating among copies.
+
+    Raises:
+        FlawlineError: The kernel disagrees with its reference.
+        ResourceError: Memory does not suffice for one copy.
+    """
+    factor_bytes = positions * packed_size(dimension) * np.dtype(factors).itemsize
+    inverse_bytes = positions * dimension**2 * 4
+    require(2 * (factor_bytes + inverse_bytes) + (1 << 28), f"timing {positions} positions", "take a lower dimension")
+    room = (available_bytes() or 4 * factor_bytes) // 3
+    copies = _copies(factor_bytes, cache_bytes, room)
+    generator = np.random.default_rng(seed)
+    gaussians = [_random_gaussians(generator, positions, dimension, factors) for _ in range(copies)]
+    inverses = [
+        _uniform(generator, (positions, dimension, dimension)) for _ in range(_copies(inverse_bytes, cache_bytes, room))
+    ]
+    vectors = _uniform(generator, (FRAMES_OF_A_BATCH, positions, dimension))
+    _compare(gaussians[0], vectors[:1])
+    return [
+        Measured(
+            dimension=dimension,
+            positions=positions,
+            factors=factors,
+            threads=count,
+            residence=residence,
+            copies=used,
+            exceeds_cache=used * factor_bytes > cache_bytes,
+            factor_bytes=factor_bytes,
+            necessary_bytes=positions * dimension * (dimension + 1) // 2 * np.dtype(factors).itemsize,
+            timings=_time(
+                gaussians[:used], inverses[:used], vectors, count, rounds, prime=_PRIMING_CALLS * (residence == "cache")
+            ),
+        )
+        for count in threads
+        for residence, used in (("cache", 1), ("memory", copies))
+    ]
+
+
+def _time(
+    gaussians: Sequence[Gaussians],
+    inverses: Sequence[Floats],
+    vectors: Floats,
+    threads: int,
+    rounds: int,
+    *,
+    prime: int,
+) -> dict[str, Timing]:
+    kernel_turn, batch_turn = itertools.cycle(gaussians), itertools.cycle(gaussians)
+    # Half the copies away from the kernel, so that neither finds in the cache what the other has just read.
+    read_turn = itertools.islice(itertools.cycle(gaussians), len(gaussians) // 2, None)
+    ort_turn, numpy_turn = itertools.cycle(inverses), itertools.cycle(inverses)
+    one, batch = vectors[:1], vectors
+    out_one, out_batch = (np.empty(x.shape[:2], np.float32) for x in (one, batch))
+    by_onnx_runtime = onnx_runtime(threads)
+    paced: dict[str, Callable[[], object]] = {
+        "kernel": lambda: mahalanobis(one, next(kernel_turn), out_one, threads=threads),
+        "read": lambda: read_bandwidth(next(read_turn).factors, threads),
+        "onnxruntime": lambda: by_onnx_runtime(one[0], next(ort_turn)),
+    }
+    timings = alternate(paced, rounds=rounds, prime=prime)
+    slow: dict[str, Callable[[], object]] = {
+        f"kernel, {FRAMES_OF_A_BATCH} frames": lambda: mahalanobis(batch, next(batch_turn), out_batch, threads=threads),
+        "numpy": lambda: numpy_matmul(one[0], next(numpy_turn)),
+    }
+    return timings | alternate(slow, rounds=max(rounds // 4, 1), prime=prime)
+
+
+def _copies(size: int, cache_bytes: int, room: int) -> int:
+    """How many copies of that size exceed the cache, or fit."""
+    return max(1, min(math.ceil(_BEYOND_CACHE * cache_bytes / size) + 1, room // size))
+
+
+def _random_gaussians(generator: np.random.Generator, positions: int, dimension: int, factors: str) -> Gaussians:
+    lower = pack(np.tril(np.full((dimension, dimension), 2 / math.sqrt(dimension))), np.float32)
+    packed = _uniform(generator, (positions, 1, packed_size(dimension))) * lower
+    return Gaussians(
+        means=_uniform(generator, (positions, 1, dimension)),
+        factors=packed.astype(factors),
+        scales=np.ones((positions, 1), np.float32),
+        assignment=np.arange(positions, dtype=np.int32),
+    )
+
+
+def _uniform(generator: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    """Fresh random numbers, -0.5 .. 0.5: zeros could come from one physical page."""
+    values = generator.random(shape, dtype=np.float32)
+    values -= 0.5
+    return values
+
+
+def _compare(gaussians: Gaussians, x: Floats) -> None:
+    """Refuses to time a kernel that computes something else."""
+    few = slice(_COMPARED_POSITIONS)
+    part = Gaussians(gaussians.means[few], gaussians.factors[few], gaussians.scales[few], gaussians.assignment[few])
+    vectors = np.ascontiguousarray(x[:, few])
+    expected = mahalanobis(vectors, part, implementation="reference")
+    for name in implementations():
+        # A comparison that NaN fails.
+        if not np.all(
+            np.abs(mahalanobis(vectors, part, implementation=name) - expected) <= _RELATIVE_TOLERANCE * expected
+        ):
+            raise FlawlineError(f"the {name} kernel disagrees with its reference; nothing was timed")
