@@ -18,8 +18,9 @@
 namespace flawline {
 namespace {
 
-// How far ahead of its use a factor is asked for. Measured: past 4 KiB, where hardware prefetchers stop at the end of a
-// page, and into the second-level cache, since the first has too few buffers for what memory can deliver.
+// How far ahead of its use a factor is asked for, and into the second-level cache, since the first has too few buffers
+// for what memory can deliver. Measured with factors in memory, d = 100, one thread, as a share of the fastest read: 2048
+// bytes 0.80, 4096 (all requests of one set at once) 0.77, 5120 to 11584 0.86; past the caches (NTA) 0.33.
 constexpr int64_t kPrefetchBytes = 6144;
 
 template <class Element>
@@ -28,7 +29,7 @@ FLAWLINE_INLINE void prefetch(const Element* address) {
 }
 
 FLAWLINE_INLINE void prefetch_vector(const float* vector, int64_t dimension) {
-    for (int64_t i = 0; i < dimension; i += 16) __builtin_prefetch(vector + i);
+    for (int64_t i = 0; i < dimension; i += 16) __builtin_prefetch(vector + i, 0, 2);
 }
 
 // ||W z||^2 of N lifted vectors.
