@@ -10,6 +10,7 @@ _CHUNK_BYTES = 64 << 20
 # Factors are scaled so that their largest number lies in [2^10, 2^11): fp16 then neither overflows (2^16) nor, for
 # anything that matters beside it, falls below its smallest normal number (2^-14).
 _LARGEST_EXPONENT = 10
+_SMALL = 16
 
 
 def regularisation(covariance: npt.NDArray[np.float64], epsilon: float, *, relative: bool) -> float:
@@ -51,7 +52,27 @@ def whitening(covariance: npt.NDArray[np.float64], added: float) -> npt.NDArray[
         lower = np.linalg.cholesky(covariance + added * identity)
     except np.linalg.LinAlgError as error:
         raise InputError(f"a covariance is singular with {added:.3g} on its diagonal; raise --epsilon") from error
-    return np.tril(np.linalg.solve(lower, identity))
+    return invert_lower(lower)
+
+
+def invert_lower(lower: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Inverts lower triangular matrices by halves, so that nearly all the work is matrix products.
+
+    Args:
+        lower: float64 (..., d, d), lower triangular with a positive diagonal.
+
+    Returns:
+        float64 (..., d, d), lower triangular.
+    """
+    dimension = lower.shape[-1]
+    if dimension <= _SMALL:
+        return np.tril(np.linalg.inv(lower))
+    half = dimension // 2
+    inverse = np.zeros_like(lower)
+    inverse[..., :half, :half] = invert_lower(lower[..., :half, :half])
+    inverse[..., half:, half:] = invert_lower(lower[..., half:, half:])
+    inverse[..., half:, :half] = -inverse[..., half:, half:] @ lower[..., half:, :half] @ inverse[..., :half, :half]
+    return inverse
 
 
 def packed_factors(

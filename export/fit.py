@@ -32,7 +32,7 @@ _BATCH = 16
 _GOLDEN_FRAMES = 3
 _GOLDEN_FRAME_BYTES = 1 << 20
 _GOLDEN_TOLERANCE = 5e-3
-_PARITY_IMAGES = 8
+_PARITY_IMAGES = 4
 # Stands in the manifest until the threshold is known; positive and finite, as the format demands.
 _NO_THRESHOLD = float(np.finfo(np.float32).max)
 

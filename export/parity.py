@@ -65,20 +65,27 @@ class Reference:
             exported.features, manifest.input, manifest.network, manifest.projection.dimension, threads=threads
         )
 
-    def __call__(self, frame: Frame) -> float:
-        """Scores a frame.
+    def __call__(self, frames: Sequence[Frame]) -> npt.NDArray[np.float64]:
+        """Scores frames.
 
         Args:
-            frame: uint8 (height, width) or (height, width, 3).
+            frames: uint8 (height, width) or (height, width, 3) each.
+
+        Returns:
+            float64 (B,).
         """
+        values = np.stack([self._embeddings(frame) for frame in frames])
+        maps = textbook_maps(values, self._statistics, self._manifest.map.sigma)
+        return np.asarray(maps.max(axis=(1, 2)))
+
+    def _embeddings(self, frame: Frame) -> npt.NDArray[np.float64]:
         self._extractor.load(0, frame)
         if self._network is None:
             maps = self._extractor.run()
             values = embeddings(maps, self._size, upsampling=self._manifest.map.upsampling)[0].astype(np.float64)
         else:
             values = self._torch_embeddings(self._network, self._extractor.input[0])
-        values = values.reshape(*self._size, -1)
-        return float(textbook_map(values, self._statistics, self._manifest.map.sigma).max())
+        return values.reshape(*self._size, -1)
 
     def _torch_embeddings(self, network: "torch.nn.Module", resized: Frame) -> npt.NDArray[np.float64]:
         pixels = torch.from_numpy(np.array(np.broadcast_to(resized, (*resized.shape[:2], 3)))).double()
@@ -100,32 +107,33 @@ class Reference:
         return np.asarray(concatenated @ self._projection.T.astype(np.float64))
 
 
-def textbook_map(values: npt.NDArray[np.float64], statistics: Statistics, sigma: float) -> npt.NDArray[np.float64]:
-    """Anomaly map by the textbook: sqrt((x - mean)^T Sigma^-1 (x - mean)), smallest component, Gaussian blur.
+def textbook_maps(values: npt.NDArray[np.float64], statistics: Statistics, sigma: float) -> npt.NDArray[np.float64]:
+    """Anomaly maps by the textbook: sqrt((x - mean)^T Sigma^-1 (x - mean)), smallest component, Gaussian blur.
 
     Source: Zhang, Zhang, Dong (2021), equation 10.
 
     Args:
-        values: float64 (h, w, d), embeddings.
+        values: float64 (B, h, w, d), embeddings.
         statistics: Means and regularised covariances.
         sigma: Of the blur, in pixels of the map.
 
     Returns:
-        float64 (h, w).
+        float64 (B, h, w).
     """
-    height, width, dimension = values.shape
-    flat = values.reshape(-1, dimension)
-    squared = np.empty(len(flat))
+    batch, height, width, dimension = values.shape
+    flat = values.reshape(batch, -1, dimension)
+    squared = np.empty(flat.shape[:2])
     for g in range(len(statistics.mean)):
         positions = np.flatnonzero(statistics.gaussians.assignment == g)
-        centred = (flat[positions, None] - statistics.mean[g]).transpose(1, 2, 0)
+        vectors = flat[:, positions].reshape(-1, dimension)
+        centred = (vectors[:, None] - statistics.mean[g]).transpose(1, 2, 0)
         solved = np.linalg.solve(statistics.covariance[g], centred)
-        squared[positions] = (centred * solved).sum(axis=1).min(axis=0)
-    distances = np.sqrt(squared).reshape(height, width)
+        squared[:, positions] = (centred * solved).sum(axis=1).min(axis=0).reshape(batch, -1)
+    distances = np.sqrt(squared).reshape(batch, height, width)
     if sigma == 0:
         return distances
     radius = int(np.ceil(3 * sigma))
-    return np.asarray(ndimage.gaussian_filter(distances, sigma, mode="mirror", radius=radius))
+    return np.asarray(ndimage.gaussian_filter(distances, (0, sigma, sigma), mode="mirror", radius=(0, radius, radius)))
 
 
 def check(
@@ -145,7 +153,7 @@ def check(
     Raises:
         ParityError: An error is beyond the tolerance, or a score is not finite.
     """
-    expected = np.array([reference(frame) for frame in frames])
+    expected = reference(frames)
     errors = np.abs(np.array([score(frame) for frame in frames]) - expected) / expected
     worst = float(errors.max())
     if not worst <= tolerance:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flawline.calibration.whitening import packed_factors, regularisation, whitening
+from flawline.calibration.whitening import invert_lower, packed_factors, regularisation, whitening
 from flawline.runtime import InputError
 from flawline.runtime.kernels import unpack
 
@@ -52,3 +52,11 @@ def test_features_that_do_not_vary_are_refused():
 def test_a_covariance_that_stays_singular_is_refused():
     with pytest.raises(InputError, match="singular"):
         whitening(np.array([[[1.0, 0.0], [0.0, -1.0]]]), 0.5)
+
+
+@pytest.mark.parametrize("dimension", [1, 15, 16, 17, 33, 100])
+def test_triangular_inverses_equal_the_general_ones(dimension):
+    lower = np.linalg.cholesky(covariances(3, dimension) + 0.1 * np.eye(dimension))
+    inverse = invert_lower(lower)
+    np.testing.assert_array_equal(inverse, np.tril(inverse))
+    np.testing.assert_allclose(inverse @ lower, np.broadcast_to(np.eye(dimension), lower.shape), atol=1e-9)
