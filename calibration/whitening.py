@@ -49,7 +49,7 @@ def whitening(covariance: npt.NDArray[np.float64], added: float) -> npt.NDArray[
     dimension = covariance.shape[-1]
     identity = np.eye(dimension)
     try:
-        lower = np.linalg.cholesky(covariance + added * identity)
+        lower = np.asarray(np.linalg.cholesky(covariance + added * identity), np.float64)
     except np.linalg.LinAlgError as error:
         raise InputError(f"a covariance is singular with {added:.3g} on its diagonal; raise --epsilon") from error
     return invert_lower(lower)

@@ -76,7 +76,7 @@ class Reference:
         """
         values = np.stack([self._embeddings(frame) for frame in frames])
         maps = textbook_maps(values, self._statistics, self._manifest.map.sigma)
-        return np.asarray(maps.max(axis=(1, 2)))
+        return np.asarray(maps.max(axis=(1, 2)), np.float64)
 
     def _embeddings(self, frame: Frame) -> npt.NDArray[np.float64]:
         self._extractor.load(0, frame)
