@@ -82,7 +82,8 @@ class Reference:
         self._extractor.load(0, frame)
         if self._network is None:
             maps = self._extractor.run()
-            values = embeddings(maps, self._size, upsampling=self._manifest.map.upsampling)[0].astype(np.float64)
+            upsampling = self._manifest.map.upsampling
+            values = np.asarray(embeddings(maps, self._size, upsampling=upsampling)[0], np.float64)
         else:
             values = self._torch_embeddings(self._network, self._extractor.input[0])
         return values.reshape(*self._size, -1)
