@@ -7,17 +7,27 @@ Here time and bytes only: weights and statistics are random.
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flawline.benchmarks.jl.cost import Frame, FramePath, bundle_bytes
 from flawline.benchmarks.jl.sweep import Case
-from flawline.benchmarks.textbook import OrtDistances, numpy_distances
+from flawline.benchmarks.rivals import numpy_matmul, onnx_runtime
 from flawline.benchmarks.timing import Timing, alternate
 from flawline.calibration.memory import require
-from flawline.export.features import export_features, open_backbone
+from flawline.export.features import Backbone, export_features, open_backbone
+from flawline.runtime.errors import InputError
+from flawline.runtime.extras import LazyModule
+
+if TYPE_CHECKING:
+    import threadpoolctl
+else:
+    threadpoolctl = LazyModule("threadpoolctl", "pip install 'flawline[bench]'")
 
 BACKBONE = "wide-resnet50-2"
+MAP_STRIDE = 4
 SELECTION = Case("select", 550, 0)
 JL = Case("gaussian", 150, 0)
 CLAIMED_FASTER = 3.0
@@ -80,96 +90,103 @@ class Headline:
 def measure(frames: Sequence[Frame], *, image_size: int, sigma_px: float, threads: int, rounds: int) -> Headline:
     """Times the headline case; every ratio is between calls that took turns in one run.
 
-    The NumPy form runs on BLAS's threads, limited to the same number.
-
     Args:
         frames: Real frames, all grey or all colour; a fresh one each time.
         image_size: Height and width of the network's input; the report's map of 56 x 56 comes with 224.
         sigma_px: Smoothing, pixels of the network's input.
-        threads: Threads.
+        threads: Threads of engine, kernel and BLAS.
         rounds: Timed calls of each.
 
     Raises:
+        InputError: There is no frame.
         ResourceError: The fp32 inverses (3.8 GB at 56 x 56 and 550) and the rest would not fit.
     """
-    positions = (image_size // 4) ** 2
+    if not frames:
+        raise InputError("no frames to time with; expected a folder of images")
+    positions = (image_size // MAP_STRIDE) ** 2
     inverses = 4 * positions * (SELECTION.dimension**2 + JL.dimension**2)
     require(round(1.4 * inverses) + (1 << 30), "the headline case with fp32 inverses", "use a machine with more memory")
-    channels = 1 if frames[0].ndim == 2 else 3
     backbone = open_backbone(
         BACKBONE, layers=None, weights="random", image_size=image_size, mean=None, std=None, seed=0
     )
-    turn = itertools.cycle(frames)
-    calls: dict[str, Callable[[], object]] = {}
-    sizes: dict[tuple[str, Case], int] = {}
-    bundles: dict[Case, int] = {}
-    paths = []
-    for case in (SELECTION, JL):
+    sides = {case: _Side(backbone, case, frames, sigma_px=sigma_px, threads=threads) for case in (SELECTION, JL)}
+    calls = {(case, name): call for case, side in sides.items() for name, call in side.calls().items()}
+    with threadpoolctl.threadpool_limits(limits=threads):
+        timings = alternate(calls, rounds=rounds)
+    for side in sides.values():
+        side.path.close()
+    selection, jl = sides[SELECTION], sides[JL]
+    return Headline(
+        map_size=selection.map_size,
+        threads=threads,
+        selection_frame=timings[SELECTION, "frame"],
+        jl_frame=timings[JL, "frame"],
+        selection_network=timings[SELECTION, "network"],
+        jl_network=timings[JL, "network"],
+        selection_bundle_bytes=selection.bundle_bytes,
+        jl_bundle_bytes=jl.bundle_bytes,
+        forms=[_form(name, timings, selection.bytes[name], jl.bytes[name]) for name in (PACKED, ORT, NUMPY)],
+    )
+
+
+class _Side:
+    """One of the two projections, with everything that is timed of it."""
+
+    def __init__(
+        self, backbone: Backbone, case: Case, frames: Sequence[Frame], *, sigma_px: float, threads: int
+    ) -> None:
+        channels = 1 if frames[0].ndim == 2 else 3
         exported = export_features(
             backbone,
             channels=channels,
             projection=case.kind,
             dimension=case.dimension,
-            map_stride=backbone.map_stride,
+            map_stride=MAP_STRIDE,
             seed=case.seed,
         )
-        path = FramePath(exported, channels=channels, sigma_px=sigma_px, threads=threads)
-        inverse, mean, x = _textbook_arrays(positions, case.dimension)
-        ort = OrtDistances(mean, inverse, threads=threads)
-        ort.x[...] = x
-        bundles[case] = bundle_bytes(exported)
-        sizes |= {
-            (PACKED, case): path.gaussians.factors.nbytes,
-            (ORT, case): inverse.nbytes,
-            (NUMPY, case): inverse.nbytes,
+        self.path = FramePath(exported, channels=channels, sigma_px=sigma_px, threads=threads)
+        self.map_size = exported.map_size
+        self.bundle_bytes = bundle_bytes(exported)
+        self._turn = itertools.cycle(frames)
+        self._by_onnx_runtime = onnx_runtime(threads)
+        self._centred, self._inverse = _textbook_arrays(self.map_size[0] * self.map_size[1], case.dimension)
+        self.bytes = {
+            PACKED: self.path.gaussians.factors.nbytes,
+            ORT: self._inverse.nbytes,
+            NUMPY: self._inverse.nbytes,
         }
-        calls |= {
-            f"frame {case}": lambda path=path: path.frame(next(turn)),  # type: ignore[misc]
-            f"network {case}": path.network,
-            f"{PACKED} {case}": path.step,
-            f"{ORT} {case}": ort,
-            f"{NUMPY} {case}": lambda x=x, mean=mean, inverse=inverse: numpy_distances(x, mean, inverse),  # type: ignore[misc]
+
+    def calls(self) -> dict[str, Callable[[], object]]:
+        """What is timed, by name."""
+        return {
+            "frame": lambda: self.path.frame(next(self._turn)),
+            "network": self.path.network,
+            PACKED: self.path.step,
+            ORT: lambda: self._by_onnx_runtime(self._centred, self._inverse),
+            NUMPY: lambda: numpy_matmul(self._centred, self._inverse),
         }
-        paths.append(path)
-        map_size = exported.map_size
-    timings = alternate(calls, rounds=rounds)
-    for path in paths:
-        path.close()
-    return Headline(
-        map_size=map_size,
-        threads=threads,
-        selection_frame=timings[f"frame {SELECTION}"],
-        jl_frame=timings[f"frame {JL}"],
-        selection_network=timings[f"network {SELECTION}"],
-        jl_network=timings[f"network {JL}"],
-        selection_bundle_bytes=bundles[SELECTION],
-        jl_bundle_bytes=bundles[JL],
-        forms=[_form(name, timings, sizes) for name in (PACKED, ORT, NUMPY)],
-    )
 
 
-def _form(name: str, timings: dict[str, Timing], sizes: dict[tuple[str, Case], int]) -> Form:
-    selection, jl = timings[f"{name} {SELECTION}"], timings[f"{name} {JL}"]
-    selection_frame = timings[f"network {SELECTION}"].p50_ns + selection.p50_ns
-    jl_frame = timings[f"network {JL}"].p50_ns + jl.p50_ns
+def _form(name: str, timings: dict[tuple[Case, str], Timing], selection_bytes: int, jl_bytes: int) -> Form:
+    selection, jl = timings[SELECTION, name], timings[JL, name]
+    selection_frame = timings[SELECTION, "network"].p50_ns + selection.p50_ns
+    jl_frame = timings[JL, "network"].p50_ns + jl.p50_ns
     return Form(
         name=name,
         selection_step=selection,
         jl_step=jl,
-        selection_bytes=sizes[name, SELECTION],
-        jl_bytes=sizes[name, JL],
+        selection_bytes=selection_bytes,
+        jl_bytes=jl_bytes,
         faster_step=selection.p50_ns / jl.p50_ns,
         faster_frame=selection_frame / jl_frame,
-        smaller=sizes[name, SELECTION] / sizes[name, JL],
+        smaller=selection_bytes / jl_bytes,
     )
 
 
-def _textbook_arrays(positions: int, dimension: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inverses (one symmetric matrix, repeated in memory of its own), means and embeddings, float32."""
+def _textbook_arrays(positions: int, dimension: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Centred embeddings (P, d), and inverses (P, d, d): one symmetric matrix, repeated in memory of its own."""
     generator = np.random.Generator(np.random.Philox(key=dimension))
     root = generator.standard_normal((dimension, dimension), np.float32) / np.float32(np.sqrt(dimension))
-    one = root @ root.T + np.eye(dimension, dtype=np.float32)
     inverse = np.empty((positions, dimension, dimension), np.float32)
-    inverse[...] = one
-    mean = generator.standard_normal((positions, dimension), np.float32)
-    return inverse, mean, generator.standard_normal((positions, dimension), np.float32)
+    inverse[...] = root @ root.T + np.eye(dimension, dtype=np.float32)
+    return generator.standard_normal((positions, dimension), np.float32), inverse

@@ -81,13 +81,16 @@ def timings(costs: Sequence[Cost]) -> dict[str, Timing]:
 
 def _metric(outcome: Outcome, metric: str) -> Iterator[str]:
     policies = outcome.accuracy.policies(metric, outcome.fixed_epsilons)
+    seeds = outcome.study.seeds
     for policy in policies:
-        yield f"{metric}, epsilon {policy.epsilon}: mean ± standard deviation over {outcome.study.seeds} seeds"
+        over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+        yield f"{metric}, epsilon {policy.epsilon}: {over}"
         yield _by_dimension(outcome, policy)
         yield ""
-    yield f"{metric}, JL less selection, paired by seed: mean [95 % t interval]"
-    yield _differences(policies)
-    yield ""
+    if any(comparison.differences(policy) for policy in policies):
+        yield f"{metric}, JL less selection, paired by seed: mean [95 % t interval]"
+        yield _differences(policies)
+        yield ""
     yield f"{metric} by epsilon, mean over seeds"
     yield _by_epsilon(outcome, metric)
     yield ""

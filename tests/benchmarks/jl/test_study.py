@@ -12,7 +12,6 @@ from flawline.benchmarks.evaluation import score_items
 from flawline.benchmarks.jl import headline
 from flawline.benchmarks.jl.features import collect_features
 from flawline.benchmarks.jl.sweep import Case, Epsilon, Sweep, image_scores
-from flawline.benchmarks.textbook import OrtDistances, numpy_distances
 from flawline.calibration.split import split
 from flawline.calibration.statistics import StatisticsOptions
 from flawline.export.features import open_backbone
@@ -70,18 +69,6 @@ def test_command_writes_table_json_and_plots(tiles, tiny_words, tmp_path, capsys
 def test_data_are_needed(capsys):
     assert main(["bench", "jl"]) == 2
     assert "--data" in capsys.readouterr().err
-
-
-def test_textbook_forms_agree():
-    generator = np.random.default_rng(0)
-    x, mean = generator.normal(size=(2, 6, 5)).astype(np.float32)
-    root = generator.normal(size=(6, 5, 5)).astype(np.float32)
-    inverse = root @ root.transpose(0, 2, 1)
-    ort = OrtDistances(mean, inverse, threads=1)
-    ort.x[...] = x
-    expected = np.sqrt(np.einsum("pi,pij,pj->p", x - mean, inverse, x - mean))
-    np.testing.assert_allclose(ort(), expected, rtol=1e-5)
-    np.testing.assert_allclose(numpy_distances(x, mean, inverse), expected, rtol=1e-5)
 
 
 @pytest.mark.slow
