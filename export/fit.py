@@ -1,8 +1,6 @@
 """Good images to a bundle: split, export, collect statistics from the exported graph, calibrate, prove, write."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +8,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from flawline.calibration import conformal, memory, projections
-from flawline.calibration.gaussian import assignment
-from flawline.calibration.good_images import GoodImages, check_images
+from flawline.calibration import conformal
+from flawline.calibration.good_images import check_images
 from flawline.calibration.split import draw, split
-from flawline.calibration.statistics import EmbeddingReader, Statistics, StatisticsOptions, Upsampling, collect
+from flawline.calibration.statistics import EmbeddingReader, Statistics, collect
 from flawline.export import parity
+from flawline.export.draft import describe, draft, require_memory
 from flawline.export.features import Exported, export_features, open_backbone
+from flawline.export.options import FitOptions
 from flawline.runtime import bundle as bundles
 from flawline.runtime.bundle import manifest as facts
 from flawline.runtime.detector import Scorer
@@ -25,72 +24,15 @@ from flawline.runtime.extractor import FeatureExtractor
 from flawline.runtime.images import read_image
 from flawline.runtime.progress import progress
 
+__all__ = ["FitOptions", "fit_bundle"]
+
 Frame = npt.NDArray[np.uint8]
 Say = Callable[[str], object]
 
 _BATCH = 16
 _GOLDEN_FRAMES = 3
 _GOLDEN_FRAME_BYTES = 1 << 20
-_GOLDEN_TOLERANCE = 5e-3
 _PARITY_IMAGES = 4
-# Stands in the manifest until the threshold is known; positive and finite, as the format demands.
-_NO_THRESHOLD = float(np.finfo(np.float32).max)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitOptions:
-    """Everything that shapes a bundle besides the images.
-
-    Attributes:
-        backbone: Name of a network, or path of an ONNX file.
-        layers: Feature layers; the network's default ones if None.
-        weights: Weights file, `random`, or None for the installed default.
-        image_size: Height and width of the network's input, px; the network's default if None.
-        map_stride: Input pixels per position of the map; the network's default if None.
-        mean: Per RGB channel in units of 0 to 255, for an ONNX file; a named network brings its own.
-        std: Likewise.
-        projection: Kind of projection.
-        dimension: Channels that remain; 100, or all if there are fewer, if None.
-        upsampling: How coarser maps reach the size of the anomaly map.
-        smoothing_px: Standard deviation of the Gaussian that smooths the map, in pixels of the network's input.
-        statistics: How the good images are modelled.
-        false_reject_rate: Wanted share of good images that are rejected.
-        calibration_images: Good images held out for the threshold; a fifth, or what the rate needs, if None.
-        fit_images: At most so many images are fitted, drawn at random; all that are not held out if None.
-        group_by: Regular expression on file names; images of one group stay on one side of the split.
-        skip_bad: Go on without images that cannot be read.
-        seed: Seed of the projection, the split and every other draw.
-        threads: Threads that compute.
-    """
-
-    backbone: str = "efficientnet-lite0"
-    layers: tuple[str, ...] | None = None
-    weights: str | None = None
-    image_size: int | None = None
-    map_stride: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    projection: projections.Kind = "orthogonal"
-    dimension: int | None = None
-    upsampling: Upsampling = "bilinear"
-    smoothing_px: float = 12.0
-    statistics: StatisticsOptions = field(default_factory=StatisticsOptions)
-    false_reject_rate: float = 0.05
-    calibration_images: int | None = None
-    fit_images: int | None = None
-    group_by: str | None = None
-    skip_bad: bool = False
-    seed: int = 0
-    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
-
-    def __post_init__(self) -> None:
-        """Refuses numbers that no images could make sense of."""
-        if not 0 <= self.seed < 1 << 63:
-            raise InputError(f"seed is {self.seed}; expected 0 to 2^63 - 1")
-        if not 0 <= self.smoothing_px <= 1000:
-            raise InputError(f"smoothing is {self.smoothing_px} px; expected 0 (none) to 1000")
-        if self.threads < 1:
-            raise InputError(f"threads is {self.threads}; expected 1 or more")
 
 
 def fit_bundle(images: Sequence[Path], out: Path, options: FitOptions, say: Say = lambda line: None) -> bundles.Bundle:
@@ -139,9 +81,9 @@ def fit_bundle(images: Sequence[Path], out: Path, options: FitOptions, say: Say 
         map_stride=options.map_stride,
         seed=options.seed,
     )
-    manifest = _manifest(good, fitted, len(held_out), exported, options)
+    manifest = draft(good, fitted, len(held_out), exported, options)
     say(describe(manifest))
-    _require_memory(manifest, len(fitted), options.statistics)
+    require_memory(manifest, len(fitted), options.statistics)
 
     statistics = _collect(fitted, exported, manifest, options)
     scorer = Scorer(exported.features, manifest, statistics.gaussians, threads=options.threads)
@@ -171,19 +113,6 @@ def fit_bundle(images: Sequence[Path], out: Path, options: FitOptions, say: Say 
     return bundles.write(out, manifest, exported.features, _tensors(statistics, scores, exported), golden)
 
 
-def describe(manifest: facts.Manifest) -> str:
-    """One line on what a manifest's detector is made of."""
-    network, projection, gaussian, map_ = manifest.network, manifest.projection, manifest.gaussian, manifest.map
-    weights = "RANDOM weights, for timing only" if network.weights.random else f"weights {network.weights.origin}"
-    kind = "absolute" if not gaussian.epsilon_relative else "of the mean feature variance"
-    return (
-        f"{network.name} ({weights}) at {manifest.input.width} x {manifest.input.height} px; "
-        f"{projection.kind} projection {projection.input_dimension} -> {projection.dimension}; "
-        f"{map_.width} x {map_.height} map, Gaussians tied by {gaussian.tie}, epsilon {gaussian.epsilon:g} {kind}, "
-        f"smoothing {map_.sigma:g} map px"
-    )
-
-
 def _split(images: Sequence[Path], options: FitOptions) -> tuple[list[Path], list[Path]]:
     fitted, held_out = split(
         images,
@@ -195,69 +124,6 @@ def _split(images: Sequence[Path], options: FitOptions) -> tuple[list[Path], lis
     if options.fit_images is not None:
         fitted = draw(fitted, options.fit_images, options.seed)
     return fitted, held_out
-
-
-def _manifest(
-    good: GoodImages, fitted: Sequence[Path], held_out: int, exported: Exported, options: FitOptions
-) -> facts.Manifest:
-    shrinks = good.smallest[0] >= exported.height and good.smallest[1] >= exported.width
-    height, width = exported.map_size
-    model = options.statistics
-    source_height, source_width = good.size or (None, None)
-    return facts.Manifest(
-        detector="padim",
-        input=facts.Input(
-            height=exported.height,
-            width=exported.width,
-            channels=good.channels,
-            interpolation="area" if shrinks else "linear",
-            source_height=source_height,
-            source_width=source_width,
-        ),
-        network=exported.network,
-        projection=exported.projection,
-        map=facts.Map(
-            height=height,
-            width=width,
-            upsampling=options.upsampling,
-            sigma=options.smoothing_px * height / exported.height,
-        ),
-        gaussian=facts.Gaussian(
-            tie=model.tie,
-            count=int(assignment(model.tie, height, width).max()) + 1,
-            components=model.components,
-            epsilon=model.epsilon,
-            epsilon_relative=model.epsilon_relative,
-            shrinkage=model.shrinkage,
-            factors=model.factors,
-            block_rows=8,
-        ),
-        threshold=facts.Threshold(
-            false_reject_rate=options.false_reject_rate, score=_NO_THRESHOLD, calibration_images=held_out
-        ),
-        fit=facts.Fit(
-            images=len(fitted),
-            calibration_images=held_out,
-            group_by=options.group_by,
-            seed=options.seed,
-            sources_sha256=good.fingerprint(fitted),
-        ),
-        parity=None,
-        golden=facts.GoldenFacts(relative_tolerance=_GOLDEN_TOLERANCE),
-    )
-
-
-def _require_memory(manifest: facts.Manifest, images: int, model: StatisticsOptions) -> None:
-    dimension, positions = manifest.projection.dimension, manifest.positions
-    sample = images * positions * dimension * 4 * 2 if model.needs_sample else 0
-    needed = memory.calibration_bytes(
-        manifest.gaussian.count, model.components, dimension, 2 if model.factors == "fp16" else 4, sample
-    )
-    memory.require(
-        needed,
-        f"fitting {manifest.gaussian.count} Gaussians of {dimension} dimensions",
-        "lower --dim or --image-size, raise --map-stride, or use --tie column or global",
-    )
 
 
 def _collect(fitted: Sequence[Path], exported: Exported, manifest: facts.Manifest, options: FitOptions) -> Statistics:

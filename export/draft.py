@@ -1,0 +1,116 @@
+"""The manifest of a bundle before it is calibrated: what it says, and what it will take."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from flawline.calibration import memory
+from flawline.calibration.gaussian import assignment
+from flawline.calibration.good_images import GoodImages
+from flawline.calibration.statistics import StatisticsOptions
+from flawline.export.features import Exported
+from flawline.export.options import FitOptions
+from flawline.runtime.bundle import manifest as facts
+
+_GOLDEN_TOLERANCE = 5e-3
+# Positive and finite, as the format demands.
+_NO_THRESHOLD = float(np.finfo(np.float32).max)
+
+
+def draft(
+    good: GoodImages, fitted: Sequence[Path], held_out: int, exported: Exported, options: FitOptions
+) -> facts.Manifest:
+    """Writes down all that is known before the first image is scored.
+
+    Args:
+        good: All good images.
+        fitted: Those that are fitted.
+        held_out: How many calibrate the threshold.
+        exported: The feature graph.
+        options: How the bundle is to be.
+
+    Returns:
+        A manifest without parity, whose threshold no score reaches.
+    """
+    shrinks = good.smallest[0] >= exported.height and good.smallest[1] >= exported.width
+    height, width = exported.map_size
+    model = options.statistics
+    source_height, source_width = good.size or (None, None)
+    return facts.Manifest(
+        detector="padim",
+        input=facts.Input(
+            height=exported.height,
+            width=exported.width,
+            channels=good.channels,
+            interpolation="area" if shrinks else "linear",
+            source_height=source_height,
+            source_width=source_width,
+        ),
+        network=exported.network,
+        projection=exported.projection,
+        map=facts.Map(
+            height=height,
+            width=width,
+            upsampling=options.upsampling,
+            sigma=options.smoothing_px * height / exported.height,
+        ),
+        gaussian=facts.Gaussian(
+            tie=model.tie,
+            count=int(assignment(model.tie, height, width).max()) + 1,
+            components=model.components,
+            epsilon=model.epsilon,
+            epsilon_relative=model.epsilon_relative,
+            shrinkage=model.shrinkage,
+            factors=model.factors,
+            block_rows=8,
+        ),
+        threshold=facts.Threshold(
+            false_reject_rate=options.false_reject_rate, score=_NO_THRESHOLD, calibration_images=held_out
+        ),
+        fit=facts.Fit(
+            images=len(fitted),
+            calibration_images=held_out,
+            group_by=options.group_by,
+            seed=options.seed,
+            sources_sha256=good.fingerprint(fitted),
+        ),
+        parity=None,
+        golden=facts.GoldenFacts(relative_tolerance=_GOLDEN_TOLERANCE),
+    )
+
+
+def require_memory(manifest: facts.Manifest, images: int, model: StatisticsOptions) -> None:
+    """Refuses a fit that would not go into memory.
+
+    Args:
+        manifest: What is to be fitted.
+        images: How many images are fitted.
+        model: How they are modelled.
+
+    Raises:
+        ResourceError: Too little memory is available.
+    """
+    dimension, positions = manifest.projection.dimension, manifest.positions
+    sample = images * positions * dimension * 4 * 2 if model.needs_sample else 0
+    needed = memory.calibration_bytes(
+        manifest.gaussian.count, model.components, dimension, 2 if model.factors == "fp16" else 4, sample
+    )
+    memory.require(
+        needed,
+        f"fitting {manifest.gaussian.count} Gaussians of {dimension} dimensions",
+        "lower --dim or --image-size, raise --map-stride, or use --tie column or global",
+    )
+
+
+def describe(manifest: facts.Manifest) -> str:
+    """One line on what a manifest's detector is made of."""
+    network, projection, gaussian, map_ = manifest.network, manifest.projection, manifest.gaussian, manifest.map
+    weights = "RANDOM weights, for timing only" if network.weights.random else f"weights {network.weights.origin}"
+    kind = "absolute" if not gaussian.epsilon_relative else "of the mean feature variance"
+    return (
+        f"{network.name} ({weights}) at {manifest.input.width} x {manifest.input.height} px; "
+        f"{projection.kind} projection {projection.input_dimension} -> {projection.dimension}; "
+        f"{map_.width} x {map_.height} map, Gaussians tied by {gaussian.tie}, epsilon {gaussian.epsilon:g} {kind}, "
+        f"smoothing {map_.sigma:g} map px"
+    )

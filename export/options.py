@@ -1,0 +1,64 @@
+"""What shapes a bundle besides the images."""
+
+import os
+from dataclasses import dataclass, field
+
+from flawline.calibration import projections
+from flawline.calibration.statistics import StatisticsOptions, Upsampling
+from flawline.runtime.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """Everything that shapes a bundle besides the images.
+
+    Attributes:
+        backbone: Name of a network, or path of an ONNX file.
+        layers: Feature layers; the network's default ones if None.
+        weights: Weights file, `random`, or None for the installed default.
+        image_size: Height and width of the network's input, px; the network's default if None.
+        map_stride: Input pixels per position of the map; the network's default if None.
+        mean: Per RGB channel in units of 0 to 255, for an ONNX file; a named network brings its own.
+        std: Likewise.
+        projection: Kind of projection.
+        dimension: Channels that remain; 100, or all if there are fewer, if None.
+        upsampling: How coarser maps reach the size of the anomaly map.
+        smoothing_px: Standard deviation of the Gaussian that smooths the map, in pixels of the network's input.
+        statistics: How the good images are modelled.
+        false_reject_rate: Wanted share of good images that are rejected.
+        calibration_images: Good images held out for the threshold; a fifth, or what the rate needs, if None.
+        fit_images: At most so many images are fitted, drawn at random; all that are not held out if None.
+        group_by: Regular expression on file names; images of one group stay on one side of the split.
+        skip_bad: Go on without images that cannot be read.
+        seed: Seed of the projection, the split and every other draw.
+        threads: Threads that compute.
+    """
+
+    backbone: str = "efficientnet-lite0"
+    layers: tuple[str, ...] | None = None
+    weights: str | None = None
+    image_size: int | None = None
+    map_stride: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    projection: projections.Kind = "orthogonal"
+    dimension: int | None = None
+    upsampling: Upsampling = "bilinear"
+    smoothing_px: float = 12.0
+    statistics: StatisticsOptions = field(default_factory=StatisticsOptions)
+    false_reject_rate: float = 0.05
+    calibration_images: int | None = None
+    fit_images: int | None = None
+    group_by: str | None = None
+    skip_bad: bool = False
+    seed: int = 0
+    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that no images could make sense of."""
+        if not 0 <= self.seed < 1 << 63:
+            raise InputError(f"seed is {self.seed}; expected 0 to 2^63 - 1")
+        if not 0 <= self.smoothing_px <= 1000:
+            raise InputError(f"smoothing is {self.smoothing_px} px; expected 0 (none) to 1000")
+        if self.threads < 1:
+            raise InputError(f"threads is {self.threads}; expected 1 or more")
