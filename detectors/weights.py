@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from flawline.detectors.digest import sha256_of
 from flawline.detectors.folded import FeatureNetwork, FoldedConv2d
 from flawline.runtime.errors import InputError
 
@@ -57,15 +58,7 @@ def load_weights(network: FeatureNetwork, weights: str | Path, seed: int = 0) ->
         return WeightsRecord(RANDOM, digest.hexdigest(), random=True)
     path = Path(weights)
     network.load_state_dict(_folded(network, _read(path), path.name), assign=True)
-    return WeightsRecord(path.name, _sha256(path), random=False)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return WeightsRecord(path.name, sha256_of(path), random=False)
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:

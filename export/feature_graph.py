@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flawline.detectors.digest import sha256_of
 from flawline.export.onnx_file import (
     all_nodes,
     at_supported_opset,
@@ -87,7 +88,7 @@ def load_backbone(path: str | Path, layers: Sequence[str], height: int, width: i
         graph = cut(model, layers, height, width, origin=path.name)
     except (ValueError, TypeError) as error:  # names that are not UTF-8, types that do not exist
         raise InputError(f"network {path.name}: damaged ({error})") from error
-    return replace(graph, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    return replace(graph, sha256=sha256_of(path))
 
 
 def cut(model: ModelProto, layers: Sequence[str], height: int, width: int, *, origin: str) -> FeatureGraph:
