@@ -1,6 +1,5 @@
 """A named network or any ONNX file, with preprocessing and projection, as the feature graph of a bundle."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -78,12 +77,13 @@ def open_backbone(
         layers: Feature layers; the network's default ones if None.
         weights: Weights file, `random`, or None for the installed default; not for ONNX files, which hold theirs.
         image_size: Height and width of the input, px; the network's default if None.
-        mean: Per channel in units of 0 to 255, for ONNX files; ImageNet's if None.
+        mean: In units of 0 to 255, for ONNX files: one number per channel of the network, or one for all of them.
+            ImageNet's if None; for a grey network the mean of its three.
         std: Likewise.
         seed: Of random weights.
 
     Raises:
-        InputError: The network, a layer, the weights or the size is not what it must be.
+        InputError: The network, a layer, the weights, the size, the mean or the std is not what it must be.
         MissingExtraError: torch or onnx is not installed.
     """
     if image_size is not None and not 32 <= image_size <= 8192:
@@ -96,11 +96,15 @@ def open_backbone(
         size = image_size or _ONNX_SIZE
         graph = load_backbone(Path(backbone), layers, size, size)
         imagenet = NETWORKS["resnet18"]
-        origin = facts.Weights(
-            origin=Path(backbone).name, sha256=hashlib.sha256(Path(backbone).read_bytes()).hexdigest(), random=False
-        )
         return Backbone(
-            graph, Path(backbone).stem, origin, size, None, mean or imagenet.mean, std or imagenet.std, module=None
+            graph,
+            name=Path(backbone).stem,
+            weights=facts.Weights(origin=Path(backbone).name, sha256=graph.sha256, random=False),
+            size=size,
+            map_stride=None,
+            mean=_per_channel("--mean", mean, imagenet.mean, graph.image_channels),
+            std=_per_channel("--std", std, imagenet.std, graph.image_channels),
+            module=None,
         )
     if backbone not in NETWORKS:
         raise InputError(
@@ -136,7 +140,8 @@ def export_features(
         channels: 1 for grey images, 3 for colour.
         projection: Kind of projection.
         dimension: Channels that remain; 100, or all if there are fewer, if None.
-        map_stride: Input pixels per position of the map; the network's default, or its finest layer's stride, if None.
+        map_stride: Input pixels per position of the map; the network's default if None. A network from an ONNX file has
+            none: its map is as fine as its finest layer.
         seed: Of the projection.
 
     Raises:
@@ -147,7 +152,6 @@ def export_features(
         dimension = depth if projection == "none" else min(DEFAULT_DIMENSION, depth)
     stored = projections.stored(projection, input_dimension=depth, dimension=dimension, seed=seed)
     matrix = None if stored is None else projections.expand(projection, stored, depth)
-    stride = map_stride or backbone.map_stride or min(backbone.graph.strides)
     features, outputs = compose(
         backbone.graph,
         height=backbone.size,
@@ -156,7 +160,7 @@ def export_features(
         mean=backbone.mean,
         std=backbone.std,
         projection=matrix,
-        map_stride=stride,
+        map_stride=backbone.map_stride if map_stride is None else map_stride,
     )
     return Exported(
         features=features,
@@ -180,3 +184,13 @@ def export_features(
         std=backbone.std,
         module=backbone.module,
     )
+
+
+def _per_channel(
+    option: str, given: tuple[float, ...] | None, imagenet: tuple[float, ...], channels: int
+) -> tuple[float, ...]:
+    if given is None:
+        return imagenet if channels == len(imagenet) else (sum(imagenet) / len(imagenet),) * channels
+    if len(given) not in (1, channels):
+        raise InputError(f"{option} has {len(given)} numbers for a network of {channels} channels; expected {channels}")
+    return given if len(given) == channels else given * channels

@@ -151,9 +151,12 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    numbers = tuple(float(word) for word in text.split(","))
-    if len(numbers) != 3:
-        raise argparse.ArgumentTypeError(f"{len(numbers)} numbers; expected three, such as 124,116,104")
+    try:
+        numbers = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, 3):
+        raise argparse.ArgumentTypeError(f"'{text}'; expected one number, or three such as 124,116,104")
     return numbers
 
 
