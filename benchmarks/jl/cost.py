@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 
 from flawline.benchmarks.jl.sweep import Case
 from flawline.benchmarks.timing import Timing, alternate
-from flawline.calibration.memory import require
 from flawline.export.features import Backbone, Exported, export_features
 from flawline.runtime.bundle import Input
 from flawline.runtime.extractor import FeatureExtractor
 from flawline.runtime.kernels import Gaussians, MahalanobisMap, pack, packed_size
+from flawline.runtime.memory import require
 
 Frame = NDArray[np.uint8]
+
+_ENGINE_BYTES = 100 << 20
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,18 @@ class FramePath:
         self._extractor.close()
 
 
+def export_case(backbone: Backbone, case: Case, *, channels: int, map_stride: int | None) -> Exported:
+    """The feature graph of one projection."""
+    return export_features(
+        backbone,
+        channels=channels,
+        projection=case.kind,
+        dimension=case.dimension,
+        map_stride=map_stride,
+        seed=case.seed,
+    )
+
+
 def factor_bytes(positions: int, dimension: int) -> int:
     """Bytes of the packed fp16 factors."""
     return positions * packed_size(dimension) * 2
@@ -139,39 +153,31 @@ def measure(
         rounds: Timed calls of each.
     """
     channels = 1 if frames[0].ndim == 2 else 3
-    stride = map_stride or backbone.map_stride or min(backbone.graph.strides)
-    positions = (backbone.size // stride) ** 2
-    needed = sum(factor_bytes(positions, case.dimension) + (100 << 20) for case in cases)
-    require(needed, f"timing {len(cases)} projections on {positions} positions", "raise the map stride")
-    paths: dict[Case, tuple[Exported, FramePath]] = {}
-    for case in cases:
-        exported = export_features(
-            backbone,
-            channels=channels,
-            projection=case.kind,
-            dimension=case.dimension,
-            map_stride=map_stride,
-            seed=case.seed,
-        )
-        paths[case] = exported, FramePath(exported, channels=channels, sigma_px=sigma_px, threads=threads)
+    graphs = {case: export_case(backbone, case, channels=channels, map_stride=map_stride) for case in cases}
+    needed = sum(bundle_bytes(exported) + _ENGINE_BYTES for exported in graphs.values())
+    require(needed, f"timing {len(cases)} projections", "raise the map stride")
+    paths = {
+        case: FramePath(exported, channels=channels, sigma_px=sigma_px, threads=threads)
+        for case, exported in graphs.items()
+    }
     turn = itertools.cycle(frames)
     calls: dict[str, Callable[[], object]] = {}
-    for case, (_, path) in paths.items():
+    for case, path in paths.items():
         calls[f"step {case}"] = path.step
         calls[f"frame {case}"] = lambda path=path: path.frame(next(turn))  # type: ignore[misc]
     timings = alternate(calls, rounds=rounds)
     costs = [
         Cost(
             case=case,
-            map_size=exported.map_size,
+            map_size=graphs[case].map_size,
             threads=threads,
             step=timings[f"step {case}"],
             frame=timings[f"frame {case}"],
             factor_bytes=path.gaussians.factors.nbytes,
-            bundle_bytes=bundle_bytes(exported),
+            bundle_bytes=bundle_bytes(graphs[case]),
         )
-        for case, (exported, path) in paths.items()
+        for case, path in paths.items()
     ]
-    for _, path in paths.values():
+    for path in paths.values():
         path.close()
     return costs

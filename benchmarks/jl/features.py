@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from flawline.benchmarks.datasets import Item
 from flawline.calibration.gaussian import Accumulator, assignment
-from flawline.calibration.memory import require
 from flawline.calibration.statistics import EmbeddingReader
 from flawline.export.features import Backbone, export_features
 from flawline.runtime.bundle import Input
 from flawline.runtime.errors import InputError
 from flawline.runtime.extractor import FeatureExtractor
 from flawline.runtime.images import read_image
+from flawline.runtime.memory import require
 from flawline.runtime.progress import progress
 
 BATCH = 32

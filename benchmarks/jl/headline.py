@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from flawline.benchmarks.jl.cost import Frame, FramePath, bundle_bytes
+from flawline.benchmarks.jl.cost import Frame, FramePath, bundle_bytes, export_case
 from flawline.benchmarks.jl.sweep import Case
 from flawline.benchmarks.rivals import numpy_matmul, onnx_runtime
 from flawline.benchmarks.timing import Timing, alternate
-from flawline.calibration.memory import require
-from flawline.export.features import Backbone, export_features, open_backbone
+from flawline.export.features import Backbone, open_backbone
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
+from flawline.runtime.memory import require
 
 if TYPE_CHECKING:
     import threadpoolctl
@@ -136,14 +136,7 @@ class _Side:
         self, backbone: Backbone, case: Case, frames: Sequence[Frame], *, sigma_px: float, threads: int
     ) -> None:
         channels = 1 if frames[0].ndim == 2 else 3
-        exported = export_features(
-            backbone,
-            channels=channels,
-            projection=case.kind,
-            dimension=case.dimension,
-            map_stride=MAP_STRIDE,
-            seed=case.seed,
-        )
+        exported = export_case(backbone, case, channels=channels, map_stride=MAP_STRIDE)
         self.path = FramePath(exported, channels=channels, sigma_px=sigma_px, threads=threads)
         self.map_size = exported.map_size
         self.bundle_bytes = bundle_bytes(exported)

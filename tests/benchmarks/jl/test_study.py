@@ -9,7 +9,7 @@ import pytest
 from flawline.__main__ import main
 from flawline.benchmarks.datasets import read_mvtec
 from flawline.benchmarks.evaluation import score_items
-from flawline.benchmarks.jl import headline
+from flawline.benchmarks.jl import cost, headline
 from flawline.benchmarks.jl.features import collect_features
 from flawline.benchmarks.jl.sweep import Case, Epsilon, Sweep, image_scores
 from flawline.calibration.split import split
@@ -79,3 +79,14 @@ def test_headline_case_at_a_small_size():
     by_name = {form.name: form for form in found.forms}
     assert by_name[headline.ORT].smaller == pytest.approx((550 / 150) ** 2)
     assert by_name[headline.PACKED].selection_bytes < 0.3 * by_name[headline.ORT].selection_bytes
+
+
+def test_cost_is_measured_on_the_finest_layer_of_a_network_without_a_stride_of_its_own(tiny_network):
+    backbone = open_backbone(
+        str(tiny_network), layers=("fine", "coarse"), weights=None, image_size=70, mean=None, std=None, seed=0
+    )
+    frames = [np.random.default_rng(0).integers(0, 256, (72, 72), dtype=np.uint8)]
+    (found,) = cost.measure(
+        backbone, [Case("gaussian", 4, 0)], frames, map_stride=None, sigma_px=4.0, threads=1, rounds=2
+    )
+    assert found.map_size == (17, 17)
