@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from flawline.benchmarks.rivals import numpy_matmul, onnx_runtime
 from flawline.benchmarks.timing import Timing, alternate
-from flawline.calibration.memory import available_bytes, require
 from flawline.runtime.errors import FlawlineError
 from flawline.runtime.kernels import Gaussians, implementations, mahalanobis, pack, packed_size, read_bandwidth
+from flawline.runtime.memory import available_bytes, require
 
 Floats = npt.NDArray[np.float32]
 
