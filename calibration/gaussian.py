@@ -1,5 +1,6 @@
 """Mean and covariance of embeddings, collected in one pass and mergeable."""
 
+import math
 from typing import Literal, get_args
 
 import numpy as np
@@ -10,7 +11,8 @@ from flawline.runtime.errors import InputError
 Tie = Literal["position", "column", "global"]
 TIES: tuple[Tie, ...] = get_args(Tie)
 
-_CHUNK_BYTES = 64 << 20
+# Small enough for the second-level cache: a batch is added in several short passes over it.
+_CHUNK_BYTES = 2 << 20
 
 
 def assignment(tie: Tie, height: int, width: int) -> npt.NDArray[np.int32]:
@@ -70,34 +72,43 @@ class Accumulator:
         batch, _, dimension = embeddings.shape
         count = batch * self._positions
         gaussians = len(self.mean)
-        chunk = max(1, _CHUNK_BYTES // (count * dimension * 8 + dimension * dimension * 8))
+        chunk = max(1, _CHUNK_BYTES // ((count + dimension) * dimension * 8))
         for start in range(0, gaussians, chunk):
-            stop = min(start + chunk, gaussians)
-            positions = self._order[start * self._positions : stop * self._positions]
-            values = (
-                embeddings[:, positions].astype(np.float64).reshape(batch, stop - start, self._positions, dimension)
-            )
-            values = values.transpose(1, 0, 2, 3).reshape(stop - start, count, dimension)
-            mean = values.mean(axis=1)
+            part = slice(start, min(start + chunk, gaussians))
+            positions = self._order[part.start * self._positions : part.stop * self._positions]
+            values = embeddings[:, positions].reshape(batch, -1, self._positions, dimension)
+            rows = np.empty((part.stop - part.start, count + 1, dimension))
+            rows[:, :count] = values.transpose(1, 0, 2, 3).reshape(-1, count, dimension)
+            mean = rows[:, :count].mean(axis=1)
             if not np.isfinite(mean).all():
                 raise InputError(
                     "the network gives NaN or infinite features for these images; check weights and images"
                 )
-            values -= mean[:, None]
-            scatter = values.transpose(0, 2, 1) @ values
-            self._combine(slice(start, stop), count, mean, scatter)
+            rows[:, :count] -= mean[:, None]
+            # The update's outer product of means is one more row of the product, not a pass of its own.
+            delta = mean - self.mean[part]
+            rows[:, count] = delta * math.sqrt(self.count * count / (self.count + count))
+            self.scatter[part] += rows.transpose(0, 2, 1) @ rows
+            self.mean[part] += delta * (count / (self.count + count))
         self.count += count
 
     def merge(self, other: "Accumulator") -> None:
         """Takes in what another accumulator of the same shape has seen."""
         if other.mean.shape != self.mean.shape:
             raise InputError(f"cannot merge accumulators of shapes {other.mean.shape} and {self.mean.shape}")
-        if other.count:
-            self._combine(slice(None), other.count, other.mean, other.scatter)
-            self.count += other.count
+        total = self.count + other.count
+        if total:
+            delta = other.mean - self.mean
+            outer = delta[:, :, None] * delta[:, None, :]
+            self.scatter += other.scatter + outer * (self.count * other.count / total)
+            self.mean += delta * (other.count / total)
+            self.count = total
 
-    def covariance(self) -> npt.NDArray[np.float64]:
+    def covariance(self, *, in_place: bool = False) -> npt.NDArray[np.float64]:
         """The unbiased covariance (Defard et al. 2020, equation 1, without its epsilon).
+
+        Args:
+            in_place: Turn the scatter into it, which saves its memory and ends the accumulator.
 
         Returns:
             float64 (G, d, d).
@@ -107,13 +118,4 @@ class Accumulator:
         """
         if self.count < 2:
             raise InputError(f"{self.count} embeddings per Gaussian; a covariance needs at least 2 images")
-        return self.scatter / (self.count - 1)
-
-    def _combine(
-        self, part: slice, count: int, mean: npt.NDArray[np.float64], scatter: npt.NDArray[np.float64]
-    ) -> None:
-        total = self.count + count
-        delta = mean - self.mean[part]
-        self.scatter[part] += scatter
-        self.scatter[part] += (delta[:, :, None] * delta[:, None, :]) * (self.count * count / total)
-        self.mean[part] += delta * (count / total)
+        return np.divide(self.scatter, self.count - 1, out=self.scatter if in_place else None)

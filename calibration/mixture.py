@@ -49,15 +49,12 @@ def fit_mixtures(
     covariance = np.empty((gaussians, components, dimension, dimension))
     generator = np.random.Generator(np.random.Philox(key=seed))
     for g in range(gaussians):
-        values = embeddings[:, assigned == g].reshape(-1, dimension)
+        values = draw_embeddings(embeddings, np.flatnonzero(assigned == g), generator)
         if len(values) < _MINIMUM_PER_COMPONENT * components:
             raise InputError(
                 f"{len(values)} embeddings per Gaussian do not suffice for {components} components; "
                 "use fewer components, more images or --tie global"
             )
-        if len(values) > _SAMPLE:
-            values = values[generator.choice(len(values), _SAMPLE, replace=False)]
-        values = values.astype(np.float64)
         spread = float(values.var(axis=0).mean())
         model = mixture.GaussianMixture(
             components,
@@ -71,3 +68,23 @@ def fit_mixtures(
         mean[g] = model.means_
         covariance[g] = model.covariances_
     return Mixture(mean, covariance)
+
+
+def draw_embeddings(
+    embeddings: npt.NDArray[np.float32], positions: npt.NDArray[np.intp], generator: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """The embeddings of some positions, or 20,000 of them drawn at random if there are more.
+
+    Args:
+        embeddings: float32 (N, P, d).
+        positions: Which of the P.
+        generator: Draws.
+
+    Returns:
+        float64 (n, d).
+    """
+    total = len(embeddings) * len(positions)
+    if total > _SAMPLE:
+        chosen = generator.choice(total, _SAMPLE, replace=False)
+        return embeddings[chosen // len(positions), positions[chosen % len(positions)]].astype(np.float64)
+    return embeddings[:, positions].reshape(total, -1).astype(np.float64)

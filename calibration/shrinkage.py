@@ -1,12 +1,11 @@
-"""Shrinkage of covariances towards a multiple of the identity, by scikit-learn's estimators."""
+"""Shrinkage of covariances towards a multiple of the identity."""
 
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from flawline.calibration.mixture import Mixture
-from flawline.runtime.errors import InputError
+from flawline.calibration.mixture import Mixture, draw_embeddings
 from flawline.runtime.extras import LazyModule
 
 if TYPE_CHECKING:
@@ -18,33 +17,39 @@ Estimator = Literal["oas", "ledoit-wolf"]
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
 
 
-def shrink(
-    mixture: Mixture,
-    shrinkage: Estimator | float,
-    embeddings: npt.NDArray[np.float32] | None,
-    assigned: npt.NDArray[np.int32],
-) -> Mixture:
-    """Replaces Sigma by (1 - s) Sigma + s mean(diag Sigma) I.
+def shrink(covariance: npt.NDArray[np.float64], share: float) -> None:
+    """Replaces Sigma by (1 - s) Sigma + s mean(diag Sigma) I, in place.
 
     Args:
-        mixture: What was fitted.
-        shrinkage: s itself, 0 to 1, or the estimator that chooses it per Gaussian (Chen et al. 2010; Ledoit and Wolf
-            2004).
-        embeddings: float32 (N, P, d), needed by an estimator.
-        assigned: int32 (P,), the Gaussian of each position.
-
-    Raises:
-        InputError: s is not between 0 and 1, or an estimator is asked for with several components.
+        covariance: float64 (..., d, d).
+        share: s, 0 to 1.
     """
-    if isinstance(shrinkage, float):
-        if not 0 <= shrinkage <= 1:
-            raise InputError(f"shrinkage is {shrinkage}; expected 0 to 1, oas or ledoit-wolf")
-        return mixture._replace(covariance=estimators.shrunk_covariance(mixture.covariance, shrinkage))
-    if embeddings is None or mixture.mean.shape[1] > 1:
-        raise InputError(f"shrinkage '{shrinkage}' is for one component; give a number instead")
-    estimate = estimators.oas if shrinkage == "oas" else estimators.ledoit_wolf
-    shrunk = np.empty_like(mixture.covariance)
-    for g in range(len(shrunk)):
-        values = embeddings[:, assigned == g].reshape(-1, embeddings.shape[2]).astype(np.float64)
-        shrunk[g, 0] = estimate(values)[0]
-    return mixture._replace(covariance=shrunk)
+    diagonal = np.arange(covariance.shape[-1])
+    variance = covariance[..., diagonal, diagonal].mean(axis=-1, keepdims=True)
+    covariance *= 1 - share
+    covariance[..., diagonal, diagonal] += share * variance
+
+
+def shrink_each(
+    mixture: Mixture,
+    estimator: Estimator,
+    embeddings: npt.NDArray[np.float32],
+    assigned: npt.NDArray[np.int32],
+    seed: int,
+) -> None:
+    """Shrinks each covariance, in place, by the share that an estimator finds for it.
+
+    Source: scikit-learn's estimators of Chen et al. (2010, `oas`) and Ledoit and Wolf (2004).
+
+    Args:
+        mixture: One component per Gaussian.
+        estimator: Which estimator.
+        embeddings: float32 (N, P, d) that the estimate rests on, at most 20,000 of them per Gaussian.
+        assigned: int32 (P,), the Gaussian of each position.
+        seed: Seed of the draw where there are more.
+    """
+    estimate = estimators.oas if estimator == "oas" else estimators.ledoit_wolf
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    for g, covariance in enumerate(mixture.covariance[:, 0]):
+        _, share = estimate(draw_embeddings(embeddings, np.flatnonzero(assigned == g), generator))
+        shrink(covariance, float(share))

@@ -1,5 +1,6 @@
 """One pass over good images through the exported graph, and the statistics that it yields."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -9,13 +10,11 @@ import numpy.typing as npt
 
 from flawline.calibration.gaussian import Accumulator, Tie, assignment
 from flawline.calibration.mixture import Mixture, fit_mixtures
-from flawline.calibration.shrinkage import Estimator, shrink
+from flawline.calibration.shrinkage import ESTIMATORS, Estimator, shrink, shrink_each
 from flawline.calibration.whitening import packed_factors, regularisation
 from flawline.runtime.errors import InputError
 from flawline.runtime.extractor import FeatureExtractor
-from flawline.runtime.kernels import Gaussians, embeddings
-
-Upsampling = Literal["bilinear", "nearest"]
+from flawline.runtime.kernels import Gaussians, Upsampling, embeddings
 
 MAXIMUM_COMPONENTS = 1024
 
@@ -44,9 +43,22 @@ class StatisticsOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses numbers that no images could make sense of."""
+        """Refuses what no images could make sense of."""
         if not 1 <= self.components <= MAXIMUM_COMPONENTS:
             raise InputError(f"{self.components} components; expected 1 to {MAXIMUM_COMPONENTS}")
+        if not (math.isfinite(self.epsilon) and self.epsilon > 0):
+            raise InputError(f"epsilon is {self.epsilon}; expected a positive number such as 0.01")
+        if isinstance(self.shrinkage, str):
+            if self.shrinkage not in ESTIMATORS:
+                raise InputError(
+                    f"shrinkage '{self.shrinkage}'; expected {', '.join(ESTIMATORS)} or a number from 0 to 1"
+                )
+            if self.components > 1:
+                raise InputError(
+                    f"shrinkage '{self.shrinkage}' is for one component; give a number from 0 to 1 instead"
+                )
+        elif self.shrinkage is not None and not 0 <= self.shrinkage <= 1:
+            raise InputError(f"shrinkage is {self.shrinkage}; expected 0 to 1, {' or '.join(ESTIMATORS)}")
 
     @property
     def needs_sample(self) -> bool:
@@ -108,6 +120,7 @@ class EmbeddingReader:
 def collect(
     reader: EmbeddingReader,
     frames: Iterable[npt.NDArray[np.uint8]],
+    count: int,
     size: tuple[int, int],
     dimension: int,
     options: StatisticsOptions,
@@ -117,6 +130,7 @@ def collect(
     Args:
         reader: Frames to embeddings.
         frames: The good frames.
+        count: How many there are.
         size: Height and width of the map.
         dimension: Channels d of an embedding.
         options: How the images are modelled.
@@ -126,22 +140,25 @@ def collect(
     """
     assigned = assignment(options.tie, *size)
     accumulator = Accumulator(assigned, dimension)
-    kept: list[npt.NDArray[np.float32]] = []
+    sample = np.empty((count if options.needs_sample else 0, assigned.size, dimension), np.float32)
+    seen = 0
     for batch in reader.batches(frames):
         accumulator.add(batch)
         if options.needs_sample:
-            kept.append(batch)
-    covariance = accumulator.covariance()
-    mixture = Mixture(mean=accumulator.mean[:, None], covariance=covariance[:, None])
-    if options.needs_sample:
-        sample = np.concatenate(kept)
-        if options.components > 1:
-            mixture = fit_mixtures(sample, assigned, options.components, options.seed)
-        if isinstance(options.shrinkage, str):
-            mixture = shrink(mixture, options.shrinkage, sample, assigned)
-    if isinstance(options.shrinkage, float):
-        mixture = shrink(mixture, options.shrinkage, None, assigned)
-    gaussians, components = mixture.mean.shape[:2]
+            sample[seen : seen + len(batch)] = batch
+        seen += len(batch)
+    mixture = Mixture(accumulator.mean[:, None], accumulator.covariance(in_place=True)[:, None])
+    if options.components > 1:
+        mixture = fit_mixtures(sample, assigned, options.components, options.seed)
+    if isinstance(options.shrinkage, str):
+        shrink_each(mixture, options.shrinkage, sample, assigned, options.seed)
+    elif options.shrinkage is not None:
+        shrink(mixture.covariance, options.shrinkage)
+    return _pack(mixture, assigned, options)
+
+
+def _pack(mixture: Mixture, assigned: npt.NDArray[np.int32], options: StatisticsOptions) -> Statistics:
+    gaussians, components, dimension = mixture.mean.shape
     flat = mixture.covariance.reshape(gaussians * components, dimension, dimension)
     added = regularisation(flat, options.epsilon, relative=options.epsilon_relative)
     factors, scales = packed_factors(flat, added, np.float16 if options.factors == "fp16" else np.float32)

@@ -6,7 +6,7 @@ import numpy.typing as npt
 from flawline.runtime.errors import InputError
 from flawline.runtime.kernels import pack, packed_size
 
-_CHUNK_BYTES = 64 << 20
+_CHUNK_BYTES = 2 << 20
 # Factors are scaled so that their largest number lies in [2^10, 2^11): fp16 then neither overflows (2^16) nor, for
 # anything that matters beside it, falls below its smallest normal number (2^-14).
 _LARGEST_EXPONENT = 10

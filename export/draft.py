@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from flawline.calibration import memory
 from flawline.calibration.gaussian import assignment
 from flawline.calibration.good_images import GoodImages
+from flawline.calibration.memory import calibration_bytes
 from flawline.calibration.statistics import StatisticsOptions
 from flawline.export.features import Exported
 from flawline.export.options import FitOptions
+from flawline.runtime import memory
 from flawline.runtime.bundle import manifest as facts
 
 _GOLDEN_TOLERANCE = 5e-3
@@ -80,25 +81,33 @@ def draft(
     )
 
 
-def require_memory(manifest: facts.Manifest, images: int, model: StatisticsOptions) -> None:
+def require_memory(
+    manifest: facts.Manifest, exported: Exported, images: int, batch: int, model: StatisticsOptions
+) -> None:
     """Refuses a fit that would not go into memory.
 
     Args:
         manifest: What is to be fitted.
+        exported: The feature graph.
         images: How many images are fitted.
+        batch: How many of them at once.
         model: How they are modelled.
 
     Raises:
         ResourceError: Too little memory is available.
     """
-    dimension, positions = manifest.projection.dimension, manifest.positions
-    sample = images * positions * dimension * 4 * 2 if model.needs_sample else 0
-    needed = memory.calibration_bytes(
-        manifest.gaussian.count, model.components, dimension, 2 if model.factors == "fp16" else 4, sample
-    )
+    embedding_values = manifest.positions * manifest.projection.dimension
     memory.require(
-        needed,
-        f"fitting {manifest.gaussian.count} Gaussians of {dimension} dimensions",
+        calibration_bytes(
+            gaussians=manifest.gaussian.count,
+            components=model.components,
+            dimension=manifest.projection.dimension,
+            factor_bytes=2 if model.factors == "fp16" else 4,
+            sample_values=images * embedding_values if model.needs_sample else 0,
+            network_bytes=len(exported.features),
+            batch_bytes=batch * embedding_values * 4,
+        ),
+        f"fitting {manifest.gaussian.count} Gaussians of {manifest.projection.dimension} dimensions",
         "lower --dim or --image-size, raise --map-stride, or use --tie column or global",
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -19,17 +19,22 @@ from flawline.export.options import FitOptions
 from flawline.runtime import bundle as bundles
 from flawline.runtime.bundle import manifest as facts
 from flawline.runtime.detector import Scorer
-from flawline.runtime.errors import InputError
 from flawline.runtime.extractor import FeatureExtractor
+from flawline.runtime.extras import LazyModule
 from flawline.runtime.images import read_image
 from flawline.runtime.progress import progress
+
+if TYPE_CHECKING:
+    import threadpoolctl
+else:
+    threadpoolctl = LazyModule("threadpoolctl", "pip install 'flawline[fit]'")
 
 __all__ = ["FitOptions", "fit_bundle"]
 
 Frame = npt.NDArray[np.uint8]
 Say = Callable[[str], object]
 
-_BATCH = 16
+_BATCH = 4
 _GOLDEN_FRAMES = 3
 _GOLDEN_FRAME_BYTES = 1 << 20
 _PARITY_IMAGES = 4
@@ -52,8 +57,16 @@ def fit_bundle(images: Sequence[Path], out: Path, options: FitOptions, say: Say 
         ResourceError: Memory or disk would not suffice.
         ParityError: The exported detector does not score like its float64 reference.
     """
-    if out.exists():
-        raise InputError(f"{out} exists; choose another path or remove it")
+    bundles.require_free(out)
+    # One BLAS thread: the products are small, so that more would only wait for each other, and the sums stay the same on
+    # any number of cores.
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        return _fit(images, out, options, say)
+
+
+def _fit(images: Sequence[Path], out: Path, options: FitOptions, say: Say) -> bundles.Bundle:
+    # Refuses an impossible rate or an empty folder before any image is decoded.
+    _split(images, options)
     backbone = open_backbone(
         options.backbone,
         layers=options.layers,
@@ -63,8 +76,6 @@ def fit_bundle(images: Sequence[Path], out: Path, options: FitOptions, say: Say 
         std=options.std,
         seed=options.seed,
     )
-    # Refuses an impossible rate or an empty folder before any image is decoded.
-    _split(images, options)
     good = check_images(images, skip_bad=options.skip_bad)
     for line in good.bad:
         say(f"left out: {line}")
@@ -83,7 +94,7 @@ def fit_bundle(images: Sequence[Path], out: Path, options: FitOptions, say: Say 
     )
     manifest = draft(good, fitted, len(held_out), exported, options)
     say(describe(manifest))
-    require_memory(manifest, len(fitted), options.statistics)
+    require_memory(manifest, exported, len(fitted), _BATCH, options.statistics)
 
     statistics = _collect(fitted, exported, manifest, options)
     scorer = Scorer(exported.features, manifest, statistics.gaussians, threads=options.threads)
@@ -138,7 +149,9 @@ def _collect(fitted: Sequence[Path], exported: Exported, manifest: facts.Manifes
     try:
         reader = EmbeddingReader(extractor, exported.map_size, options.upsampling, threads=options.threads)
         frames = progress(_frames(fitted), total=len(fitted), label="fitting")
-        return collect(reader, frames, exported.map_size, manifest.projection.dimension, options.statistics)
+        return collect(
+            reader, frames, len(fitted), exported.map_size, manifest.projection.dimension, options.statistics
+        )
     finally:
         extractor.close()
 

@@ -4,8 +4,9 @@ import os
 from dataclasses import dataclass, field
 
 from flawline.calibration import projections
-from flawline.calibration.statistics import StatisticsOptions, Upsampling
+from flawline.calibration.statistics import StatisticsOptions
 from flawline.runtime.errors import InputError
+from flawline.runtime.kernels import MOST_THREADS, Upsampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class FitOptions:
         statistics: How the good images are modelled.
         false_reject_rate: Wanted share of good images that are rejected.
         calibration_images: Good images held out for the threshold; a fifth, or what the rate needs, if None.
-        fit_images: At most so many images are fitted, drawn at random; all that are not held out if None.
+        fit_images: So many images are fitted, drawn at random from those not held out; all of them if None.
         group_by: Regular expression on file names; images of one group stay on one side of the split.
         skip_bad: Go on without images that cannot be read.
         seed: Seed of the projection, the split and every other draw.
@@ -52,7 +53,7 @@ class FitOptions:
     group_by: str | None = None
     skip_bad: bool = False
     seed: int = 0
-    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    threads: int = field(default_factory=lambda: min(len(os.sched_getaffinity(0)), MOST_THREADS))
 
     def __post_init__(self) -> None:
         """Refuses numbers that no images could make sense of."""
@@ -60,5 +61,5 @@ class FitOptions:
             raise InputError(f"seed is {self.seed}; expected 0 to 2^63 - 1")
         if not 0 <= self.smoothing_px <= 1000:
             raise InputError(f"smoothing is {self.smoothing_px} px; expected 0 (none) to 1000")
-        if self.threads < 1:
-            raise InputError(f"threads is {self.threads}; expected 1 or more")
+        if not 1 <= self.threads <= MOST_THREADS:
+            raise InputError(f"threads is {self.threads}; expected 1 to {MOST_THREADS}")

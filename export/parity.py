@@ -13,7 +13,7 @@ from flawline.runtime.bundle.manifest import Manifest
 from flawline.runtime.errors import FlawlineError
 from flawline.runtime.extractor import FeatureExtractor
 from flawline.runtime.extras import LazyModule
-from flawline.runtime.kernels import embeddings
+from flawline.runtime.kernels import Upsampling
 
 if TYPE_CHECKING:
     import torch
@@ -36,8 +36,8 @@ class Reference:
     """Scores frames by the textbook, in float64 from the network on.
 
     A named network is run in torch: its maps are resampled and concatenated at full depth and only then projected. A
-    network from an ONNX file has no second implementation: there the maps come from the exported graph, and what is
-    proven is everything after them.
+    network from an ONNX file has no second implementation: there the projected maps come from the exported graph, and
+    what is proven is everything after them. Nothing of the runtime's kernels is used.
 
     Args:
         exported: The feature graph and the torch network behind it.
@@ -81,31 +81,36 @@ class Reference:
     def _embeddings(self, frame: Frame) -> npt.NDArray[np.float64]:
         self._extractor.load(0, frame)
         if self._network is None:
-            maps = self._extractor.run()
-            upsampling = self._manifest.map.upsampling
-            values = np.asarray(embeddings(maps, self._size, upsampling=upsampling)[0], np.float64)
-        else:
-            values = self._torch_embeddings(self._network, self._extractor.input[0])
-        return values.reshape(*self._size, -1)
+            maps = [features[0].astype(np.float64) for features in self._extractor.run()]
+            return np.asarray(sum(self._resample(features) for features in maps))
+        maps = self._run_torch(self._network, self._extractor.input[0])
+        concatenated = np.concatenate([self._resample(features) for features in maps], axis=2)
+        return np.asarray(concatenated @ self._projection.T, np.float64)
 
-    def _torch_embeddings(self, network: "torch.nn.Module", resized: Frame) -> npt.NDArray[np.float64]:
+    def _run_torch(self, network: "torch.nn.Module", resized: Frame) -> list[npt.NDArray[np.float64]]:
         pixels = torch.from_numpy(np.array(np.broadcast_to(resized, (*resized.shape[:2], 3)))).double()
         mean, std = (torch.tensor(values, dtype=torch.float64) for values in (self._exported.mean, self._exported.std))
         image = ((pixels - mean) / std).permute(2, 0, 1)[None]
-        upsampling = self._manifest.map.upsampling
-        align_corners = False if upsampling == "bilinear" else None
-        maps = []
         with torch.inference_mode():
-            for features in network(image):
-                if features.shape[2] > self._size[0]:
-                    features = torch.nn.functional.avg_pool2d(features, features.shape[2] // self._size[0])
-                elif features.shape[2] < self._size[0]:
-                    features = torch.nn.functional.interpolate(
-                        features, self._size, mode=upsampling, align_corners=align_corners
-                    )
-                maps.append(features)
-        concatenated = torch.cat(maps, dim=1)[0].permute(1, 2, 0).numpy()
-        return np.asarray(concatenated @ self._projection.T.astype(np.float64))
+            return [np.asarray(features[0].numpy(), np.float64) for features in network(image)]
+
+    def _resample(self, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        rows, columns = (
+            _resampling(source, target, self._manifest.map.upsampling)
+            for source, target in zip(features.shape[1:], self._size, strict=True)
+        )
+        return np.asarray(np.einsum("ij,cjk,lk->ilc", rows, features, columns, optimize=True), np.float64)
+
+
+def _resampling(source: int, target: int, upsampling: Upsampling) -> npt.NDArray[np.float64]:
+    """The matrix (target, source) that averages where the target is coarser, else interpolates."""
+    positions = np.arange(source)
+    if source > target:
+        return np.repeat(np.eye(target), source // target, axis=1) * (target / source)
+    if upsampling == "nearest":
+        return np.asarray(positions == (np.arange(target) * source // target)[:, None], np.float64)
+    centres = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+    return np.asarray(np.maximum(0, 1 - np.abs(centres[:, None] - positions)))
 
 
 def textbook_maps(values: npt.NDArray[np.float64], statistics: Statistics, sigma: float) -> npt.NDArray[np.float64]:

@@ -17,7 +17,7 @@ from flawline.runtime.bundle.manifest import (
     Weights,
 )
 from flawline.runtime.bundle.reader import Bundle, read
-from flawline.runtime.bundle.writer import write
+from flawline.runtime.bundle.writer import require_free, write
 
 __all__ = [
     "Bundle",
@@ -36,5 +36,6 @@ __all__ = [
     "Threshold",
     "Weights",
     "read",
+    "require_free",
     "write",
 ]

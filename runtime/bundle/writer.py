@@ -46,7 +46,7 @@ def write(
         BundleError: The parts contradict each other; nothing is left behind.
     """
     path = Path(path)
-    _refuse_existing(path)
+    require_free(path)
     if not golden:
         raise InputError("a bundle needs at least one golden frame to prove itself by; received none")
     partial = files.partial_name(path)
@@ -63,9 +63,16 @@ def write(
     return replace(bundle, path=path)
 
 
-def _refuse_existing(path: Path) -> None:
+def require_free(path: Path) -> None:
+    """Refuses a path that no bundle can be written to, before the work that makes one.
+
+    Raises:
+        InputError: The path exists, or its parent is no folder that can be written to.
+    """
     if os.path.lexists(path):
         raise InputError(f"{path} exists; choose another name for the bundle or remove it first")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path.parent} is not a folder that can be written to; expected one to put {path.name} into")
 
 
 def _write_files(
@@ -119,7 +126,7 @@ def _rename(partial: Path, path: Path) -> None:
     try:
         path.mkdir()
     except FileExistsError:
-        _refuse_existing(path)
+        require_free(path)
     try:
         partial.rename(path)
     except OSError:

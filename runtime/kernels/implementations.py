@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flawline.runtime.kernels._native import Gaussians as NativeGaussians
 
 REFERENCE = "reference"
-_MOST_THREADS = 256
+MOST_THREADS = 256
 _AVAILABLE = (*_native.implementations(), REFERENCE)
 
 
@@ -36,8 +36,8 @@ def choose(implementation: str | None, threads: int) -> str:
         InputError: This machine has no implementation of that name, or the number of threads is out of range.
     """
     require_count("threads", threads)
-    if threads > _MOST_THREADS:
-        raise InputError(f"threads: received {threads}, expected at most {_MOST_THREADS}")
+    if threads > MOST_THREADS:
+        raise InputError(f"threads: received {threads}, expected at most {MOST_THREADS}")
     if implementation is None:
         return _AVAILABLE[0]
     if implementation not in _AVAILABLE:

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from sklearn.covariance import ledoit_wolf, oas
+from sklearn.covariance import ledoit_wolf, oas, shrunk_covariance
 
-from flawline.calibration.mixture import Mixture, fit_mixtures
-from flawline.calibration.shrinkage import shrink
+from flawline.calibration.mixture import Mixture, draw_embeddings, fit_mixtures
+from flawline.calibration.shrinkage import shrink, shrink_each
+from flawline.calibration.statistics import StatisticsOptions
 from flawline.runtime import InputError
 
 
@@ -42,19 +43,46 @@ def one_gaussian_per_position(embeddings):
 @pytest.mark.parametrize(("name", "estimate"), [("oas", oas), ("ledoit-wolf", ledoit_wolf)])
 def test_an_estimator_shrinks_each_position_by_its_own_share(name, estimate):
     embeddings = two_clouds(30)
-    shrunk = shrink(one_gaussian_per_position(embeddings), name, embeddings, np.arange(4, dtype=np.int32))
-    for p in range(4):
-        np.testing.assert_allclose(shrunk.covariance[p, 0], estimate(embeddings[:, p].astype(np.float64))[0])
+    before = one_gaussian_per_position(embeddings)
+    after = Mixture(before.mean, before.covariance.copy())
+    shrink_each(after, name, embeddings, np.arange(4, dtype=np.int32), seed=0)
+    shares = [estimate(embeddings[:, p].astype(np.float64))[1] for p in range(4)]
+    assert len(set(shares)) == 4
+    for p, share in enumerate(shares):
+        np.testing.assert_allclose(after.covariance[p, 0], shrunk_covariance(before.covariance[p, 0], share))
 
 
 def test_a_given_share_draws_towards_the_identity():
-    mixture = one_gaussian_per_position(two_clouds())
-    shrunk = shrink(mixture, 1.0, None, np.arange(4, dtype=np.int32))
-    variance = np.trace(mixture.covariance[2, 0]) / 3
-    np.testing.assert_allclose(shrunk.covariance[2, 0], variance * np.eye(3), atol=1e-12 * variance)
+    covariance = one_gaussian_per_position(two_clouds()).covariance
+    expected = shrunk_covariance(covariance, 0.3)
+    shrink(covariance, 0.3)
+    np.testing.assert_allclose(covariance, expected)
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.1])
-def test_a_share_outside_zero_to_one_is_refused(share):
-    with pytest.raises(InputError, match="expected 0 to 1"):
-        shrink(one_gaussian_per_position(two_clouds()), share, None, np.arange(4, dtype=np.int32))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shrinkage": -0.1}, "expected 0 to 1"),
+        ({"shrinkage": 1.1}, "expected 0 to 1"),
+        ({"shrinkage": "magic"}, "expected oas"),
+        ({"shrinkage": "oas", "components": 2}, "is for one component"),
+        ({"components": 0}, "0 components"),
+        ({"epsilon": float("nan")}, "epsilon is nan"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_any_work(options, message):
+    with pytest.raises(InputError, match=message):
+        StatisticsOptions(**options)
+
+
+def test_whole_numbers_are_shares_too():
+    assert StatisticsOptions(shrinkage=1).shrinkage == 1
+
+
+def test_a_large_sample_is_drawn_from_all_images_and_positions():
+    embeddings = np.arange(300 * 200, dtype=np.float32).reshape(300, 200, 1)
+    drawn = draw_embeddings(embeddings, np.arange(50, 150), np.random.default_rng(0))
+    assert drawn.shape == (20_000, 1)
+    assert len(np.unique(drawn)) == 20_000
+    assert ((drawn % 200 >= 50) & (drawn % 200 < 150)).all()
+    assert drawn.max() > 290 * 200

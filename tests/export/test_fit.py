@@ -1,3 +1,4 @@
+import importlib
 import json
 
 import numpy as np
@@ -112,8 +113,23 @@ def test_an_artefact_that_scores_differently_is_caught_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("upsampling", ["bilinear", "nearest"])
+def test_a_kernel_that_sums_the_scales_wrongly_is_caught(upsampling, good_images, tiny_network, tmp_path, monkeypatch):
+    # The planted fault: coarse maps are read a pixel off, in calibration and in scoring alike.
+    implementations = importlib.import_module("flawline.runtime.kernels.implementations")
+    taps = implementations.resampling_taps
+
+    def shifted(source, target, kind):
+        low, high, weight = taps(source, target, kind)
+        return (np.minimum(low + 1, source - 1), high, weight) if source < target else (low, high, weight)
+
+    monkeypatch.setattr(implementations, "resampling_taps", shifted)
+    with pytest.raises(parity.ParityError):
+        fit_bundle(list_images(good_images), tmp_path / "made.flaw", options(tiny_network, upsampling=upsampling))
+
+
 def test_too_little_memory_is_an_error_at_the_start(good_images, tiny_network, tmp_path, monkeypatch):
-    from flawline.calibration import memory
+    from flawline.runtime import memory
 
     monkeypatch.setattr(memory, "available_bytes", lambda: 100 << 20)
     with pytest.raises(ResourceError, match=r"0\.1 GB are available; lower --dim"):
