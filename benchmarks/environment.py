@@ -29,7 +29,7 @@ class Environment:
 
     Attributes:
         machine: Architecture, as "x86_64".
-        system: Operating system and kernel.
+        system: Operating system, release of the kernel and C library.
         board: Name of the board if the firmware tells (a Jetson does).
         cpu: Model name.
         cpu_flags: Instruction sets that matter here.
@@ -85,7 +85,7 @@ def describe() -> Environment:
     cpuinfo = _read(Path("/proc/cpuinfo")) or ""
     return Environment(
         machine=platform.machine(),
-        system=platform.platform(terse=True),
+        system=_system(),
         board=(_read(Path("/proc/device-tree/model")) or "").strip("\0\n ") or None,
         cpu=_field(cpuinfo, "model name") or _field(cpuinfo, "CPU part") or platform.processor() or "unknown",
         cpu_flags=sorted(RELEVANT_FLAGS.intersection((_field(cpuinfo, "flags|Features") or "").split())),
@@ -106,6 +106,13 @@ def peak_memory_bytes() -> int:
     """The largest resident size that this process has had (VmHWM)."""
     status = _read(Path("/proc/self/status")) or ""
     return int((_field(status, "VmHWM") or "0 kB").split()[0]) * 1024
+
+
+def _system() -> str:
+    # The rest of a release is what its builder called it: no part of a measurement, and perhaps not for others to read.
+    release = re.match(r"[0-9.]*[0-9]", platform.release())
+    library = " ".join(platform.libc_ver()).strip()
+    return f"{platform.system()} {release.group() if release else ''}".strip() + (f", {library}" if library else "")
 
 
 def _read(path: Path) -> str | None:

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import msgspec
+
 from flawline.benchmarks.environment import Environment
 from flawline.benchmarks.timing import Timing
+from flawline.runtime.bundle import Manifest
 
 
 def result(
@@ -35,6 +38,12 @@ def result(
         "null_call": None if null is None else asdict(null),
         "results": dict(results),
     }
+
+
+def detector_facts(manifest: Manifest) -> dict[str, Any]:
+    """What a measured detector is, for the settings of a benchmark. Files are known by name and hash, never by path."""
+    parts = ("network", "projection", "input", "map", "gaussian", "fit")
+    return {part: msgspec.to_builtins(getattr(manifest, part)) for part in parts}
 
 
 def heading(environment: Environment, null: Timing | None = None) -> str:

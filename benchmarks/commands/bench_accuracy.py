@@ -12,14 +12,12 @@ from dataclasses import asdict
 
 from flawline.benchmarks import accuracy
 from flawline.benchmarks.accuracy import MeanAccuracy
-from flawline.benchmarks.commands.options import add_network, add_output, add_threads, positive, say, several
+from flawline.benchmarks.commands.options import add_data, add_output, add_threads, positive, say, several
 from flawline.benchmarks.datasets import open_dataset
 from flawline.benchmarks.environment import describe
-from flawline.benchmarks.results import heading, result
+from flawline.benchmarks.results import detector_facts, heading, result
 from flawline.benchmarks.tables import table, write_json
-from flawline.calibration.projections import KINDS
-from flawline.calibration.statistics import StatisticsOptions
-from flawline.export.fit import FitOptions
+from flawline.export.commands.options import add_model, add_network, fit_options
 from flawline.runtime.bundle import Manifest
 
 MEANING = {
@@ -34,15 +32,8 @@ MEANING = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of `flawline bench accuracy`."""
-    default = FitOptions()
-    parser.add_argument(
-        "--data", metavar="SPEC", required=True, help="elpv-mono, elpv-poly, or a folder in the MVTec layout"
-    )
-    add_network(parser, backbone=default.backbone)
-    parser.add_argument(
-        "--map-stride", metavar="N", type=positive, help="input pixels per map position (default: network's)"
-    )
-    parser.add_argument("--projection", choices=KINDS, default=default.projection, help="default: %(default)s")
+    add_data(parser, required=True)
+    add_network(parser)
     parser.add_argument("--dims", metavar="D,...", type=several(positive), default=(100,), help="default: 100")
     parser.add_argument("--fit-images", metavar="N", type=positive, help="default: all that are not held out")
     parser.add_argument(
@@ -53,24 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="good images held out for the threshold, on top (default: %(default)s)",
     )
     parser.add_argument("--splits", metavar="N", type=positive, default=5, help="default: %(default)s")
-    parser.add_argument(
-        "--epsilon",
-        metavar="E",
-        type=float,
-        default=default.statistics.epsilon,
-        help="in mean feature variances (default: %(default)s)",
-    )
-    parser.add_argument("--epsilon-absolute", action="store_true", help="add epsilon as it is; the papers use 0.01")
-    parser.add_argument(
-        "--factors", choices=("fp16", "fp32"), default=default.statistics.factors, help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--smoothing",
-        metavar="PX",
-        type=float,
-        default=default.smoothing_px,
-        help="sigma of the map's smoothing, px of the input (default: %(default)s)",
-    )
+    add_model(parser)
     add_threads(parser)
     add_output(parser)
 
@@ -79,22 +53,9 @@ def run(args: argparse.Namespace) -> int:
     """Runs `flawline bench accuracy`."""
     environment = describe()
     dataset = open_dataset(args.data)
-    options = FitOptions(
-        backbone=args.backbone,
-        layers=args.layers,
-        weights=args.weights,
-        image_size=args.image_size,
-        map_stride=args.map_stride,
-        projection=args.projection,
-        smoothing_px=args.smoothing,
-        statistics=StatisticsOptions(
-            epsilon=args.epsilon, epsilon_relative=not args.epsilon_absolute, factors=args.factors
-        ),
-        threads=args.threads,
-    )
     measured, manifest = accuracy.measure(
         dataset,
-        options,
+        fit_options(args),
         dimensions=args.dims,
         fit_images=args.fit_images,
         calibration_images=args.calibration_images,
@@ -104,9 +65,11 @@ def run(args: argparse.Namespace) -> int:
     means = accuracy.summarise(measured)
     if args.json:
         settings = {
-            name: value if isinstance(value, int | float | None) else str(value)
-            for name, value in vars(args).items()
-            if name not in ("json", "run", "run_benchmark")
+            "data": dataset.name,
+            "dimensions": list(args.dims),
+            "splits": args.splits,
+            "threads": args.threads,
+            "last_detector": detector_facts(manifest),
         }
         results = {"means": [asdict(one) for one in means], "splits": [asdict(one) for one in measured]}
         write_json(args.json, result("accuracy", environment, settings=settings, meaning=MEANING, results=results))

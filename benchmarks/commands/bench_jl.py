@@ -17,7 +17,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from flawline.benchmarks.commands.options import add_network, add_output, add_threads, positive, say, several
+from flawline.benchmarks.commands.options import add_data, add_output, add_threads, positive, say, several
 from flawline.benchmarks.environment import describe
 from flawline.benchmarks.jl import headline, study, text
 from flawline.benchmarks.jl.sweep import DEFAULT_EPSILONS, Epsilon
@@ -25,6 +25,7 @@ from flawline.benchmarks.results import heading, result, unstable
 from flawline.benchmarks.tables import write_json
 from flawline.benchmarks.timing import null_overhead
 from flawline.calibration.projections import KINDS
+from flawline.export.commands.options import add_network, add_smoothing, chosen
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import list_images, read_image
 
@@ -34,19 +35,21 @@ HEADLINE_FRAMES = 16
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of `flawline bench jl`."""
     default = study.Study(data="")
-    parser.add_argument("--data", metavar="SPEC", help="elpv-mono, elpv-poly, or a folder in the MVTec layout")
-    add_network(parser, backbone=default.backbone)
+    add_data(parser, required=False)
+    add_network(parser, map_stride=default.map_stride)
     parser.add_argument(
-        "--map-stride",
+        "--cost-map-stride",
         metavar="N",
-        type=positive,
-        default=default.map_stride,
-        help="input pixels per map position, for accuracy (default: %(default)s)",
+        type=int,
+        help="likewise, for time and bytes (default: the network has its own)",
     )
     parser.add_argument(
-        "--cost-map-stride", metavar="N", type=positive, help="likewise, for time and bytes (default: the network's)"
+        "--dims",
+        dest="dimensions",
+        metavar="D,...",
+        type=several(positive),
+        help=f"default: {_list(default.dimensions)}",
     )
-    parser.add_argument("--dims", metavar="D,...", type=several(positive), help=f"default: {_list(default.dimensions)}")
     parser.add_argument("--kinds", metavar="K,...", type=several(_kind), help=f"default: {','.join(default.kinds)}")
     parser.add_argument("--seeds", metavar="N", type=positive, help=f"number of seeds (default: {default.seeds})")
     parser.add_argument(
@@ -57,13 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"(default: {','.join(str(one).replace('absolute ', 'a') for one in DEFAULT_EPSILONS)})",
     )
     parser.add_argument("--fit-images", metavar="N", type=positive, help="default: 300, or all of a training folder")
-    parser.add_argument(
-        "--smoothing",
-        metavar="PX",
-        type=float,
-        default=default.smoothing_px,
-        help="sigma of the map's smoothing, px of the input (default: %(default)s)",
-    )
+    add_smoothing(parser)
     parser.add_argument(
         "--pixel-grid",
         metavar="N",
@@ -107,10 +104,11 @@ def _headline(args: argparse.Namespace) -> int:
         raise InputError("bench jl --headline needs --images: a folder of frames")
     environment, null = describe(), null_overhead()
     frames = [read_image(path) for path in list_images(args.images)[:HEADLINE_FRAMES]]
+    image_size = 224 if args.image_size is None else args.image_size
     found = headline.measure(
         frames,
-        image_size=args.image_size or 224,
-        sigma_px=args.smoothing,
+        image_size=image_size,
+        sigma_px=args.smoothing_px,
         threads=args.threads,
         rounds=args.rounds or 30,
     )
@@ -121,7 +119,13 @@ def _headline(args: argparse.Namespace) -> int:
             "faster_frame": "ratio of median network + median step",
             "claimed": f"{headline.CLAIMED_FASTER:g} times faster, {headline.CLAIMED_SMALLER:g} times smaller",
         }
-        settings = {"weights": "random", "threads": args.threads, "frames": len(frames)}
+        settings = {
+            "weights": "random",
+            "image_size_px": image_size,
+            "smoothing_px": args.smoothing_px,
+            "threads": args.threads,
+            "frames": len(frames),
+        }
         write_json(
             args.json,
             result("jl headline", environment, settings=settings, meaning=meaning, results=asdict(found), null=null),
@@ -131,29 +135,10 @@ def _headline(args: argparse.Namespace) -> int:
 
 
 def _study(args: argparse.Namespace) -> study.Study:
-    asked = study.Study(
-        data=args.data,
-        backbone=args.backbone,
-        layers=args.layers,
-        weights=args.weights,
-        image_size=args.image_size,
-        map_stride=args.map_stride,
-        cost_map_stride=args.cost_map_stride,
-        fit_images=args.fit_images,
-        smoothing_px=args.smoothing,
-        pixel_grid=args.pixel_grid,
-        threads=args.threads,
-    )
+    asked = study.Study(data=args.data)
     if args.quick:
         asked = study.quick(asked)
-    given = {
-        "dimensions": args.dims,
-        "kinds": args.kinds,
-        "seeds": args.seeds,
-        "epsilons": args.epsilons,
-        "rounds": args.rounds,
-    }
-    return replace(asked, **{name: value for name, value in given.items() if value is not None})
+    return replace(asked, **chosen(study.Study, args))
 
 
 def _list(numbers: tuple[int, ...]) -> str:

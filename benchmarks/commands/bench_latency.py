@@ -16,13 +16,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from flawline.benchmarks import latency
-from flawline.benchmarks.commands.options import add_network, add_output, positive, say, several
+from flawline.benchmarks.commands.options import add_output, positive, say, several
 from flawline.benchmarks.environment import describe
 from flawline.benchmarks.latency import Floor, Latency
-from flawline.benchmarks.results import heading, result, unstable
+from flawline.benchmarks.results import detector_facts, heading, result, unstable
 from flawline.benchmarks.tables import table, write_json
 from flawline.benchmarks.timing import null_overhead
-from flawline.export.fit import FitOptions, fit_bundle
+from flawline.export.commands.options import add_network, fit_options
+from flawline.export.fit import fit_bundle
 from flawline.runtime.bundle import Bundle, read
 from flawline.runtime.images import list_images, read_image
 
@@ -45,15 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, nargs="?", metavar="BUNDLE", help="fitted on the images first if left out")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of real frames")
     parser.add_argument(
-        "--threads", metavar="N,...", type=several(positive), default=(1, 2), help="numbers of threads (default: 1,2)"
+        "--threads",
+        dest="thread_counts",
+        metavar="N,...",
+        type=several(positive),
+        default=(1, 2),
+        help="numbers of threads (default: 1,2)",
     )
     parser.add_argument("--runs", metavar="N", type=positive, default=300, help="timed frames (default: %(default)s)")
     fit = parser.add_argument_group("without BUNDLE")
     add_network(fit, backbone="resnet18")
-    fit.add_argument(
-        "--map-stride", metavar="N", type=positive, help="input pixels per map position (default: network's)"
-    )
-    fit.add_argument("--dim", metavar="D", type=positive, default=100, help="default: %(default)s")
+    fit.add_argument("--dim", dest="dimension", metavar="D", type=positive, default=100, help="default: %(default)s")
     add_output(parser)
 
 
@@ -66,12 +69,18 @@ def run(args: argparse.Namespace) -> int:
         # After the fit, whose load would otherwise be reported as somebody else's.
         environment, null = describe(), null_overhead()
         measured, floors = [], []
-        for threads in args.threads:
+        for threads in args.thread_counts:
             measured += latency.measure(path, frames, threads=threads, runs=args.runs)
             floors.append(latency.floor(bundle, threads=threads))
         peak = latency.peak_memory_bytes(path, images[0])
     if args.json:
-        settings = {"runs": args.runs, "frames": len(frames), "threads": list(args.threads), "bundle": bundle.hash}
+        settings = {
+            "runs": args.runs,
+            "frames": len(frames),
+            "threads": list(args.thread_counts),
+            "bundle_sha256": bundle.hash,
+            "detector": detector_facts(bundle.manifest),
+        }
         results = {
             "latency": [asdict(one) for one in measured],
             "floor": [asdict(one) for one in floors],
@@ -98,15 +107,7 @@ def _bundle(args: argparse.Namespace, images: Sequence[Path]) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="flawline-latency-") as folder:
         path = Path(folder) / "bundle"
-        options = FitOptions(
-            backbone=args.backbone,
-            layers=args.layers,
-            weights=args.weights,
-            image_size=args.image_size,
-            map_stride=args.map_stride,
-            dimension=args.dim,
-        )
-        fit_bundle(images[:MAX_FIT_IMAGES], path, options, say)
+        fit_bundle(images[:MAX_FIT_IMAGES], path, fit_options(args), say)
         yield path
 
 

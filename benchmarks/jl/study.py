@@ -21,6 +21,7 @@ from flawline.export.fit import FitOptions
 from flawline.runtime.images import read_image
 
 SPLIT_SEED = 0
+_GIVEN_BY_PATH = ("data", "backbone", "weights")
 COST_FRAMES = 32
 LABELS = {
     "select": "random selection",
@@ -54,6 +55,8 @@ class Study:
         layers: Feature layers; the network's default ones if None.
         weights: Weights file, `random`, or None for the installed default.
         image_size: Height and width of the network's input, px; the network's default if None.
+        mean: In units of 0 to 255, for an ONNX file; ImageNet's if None.
+        std: Likewise.
         map_stride: Input pixels per position of the map on which accuracy is measured.
         cost_map_stride: Likewise for time and bytes; the network's default if None.
         dimensions: Projected dimensions; those above the depth of the features are left out.
@@ -72,6 +75,8 @@ class Study:
     layers: tuple[str, ...] | None = None
     weights: str | None = None
     image_size: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     map_stride: int = 16
     cost_map_stride: int | None = None
     dimensions: tuple[int, ...] = (8, 16, 32, 64, 100, 150, 200, 300)
@@ -135,8 +140,8 @@ def run(study: Study, say: Callable[[str], None]) -> Outcome:
         layers=study.layers,
         weights=study.weights,
         image_size=study.image_size,
-        mean=None,
-        std=None,
+        mean=study.mean,
+        std=study.std,
         seed=0,
     )
     say(f"{dataset.name}: {len(split.fit)} good images to fit, {len(split.test)} to test")
@@ -186,7 +191,8 @@ def as_json(outcome: Outcome, environment: Environment, null: Timing) -> dict[st
     return result(
         "jl",
         environment,
-        settings=asdict(outcome.study)
+        # The facts name data, network and weights without the paths by which they were given.
+        settings={name: value for name, value in asdict(outcome.study).items() if name not in _GIVEN_BY_PATH}
         | {"epsilons": [str(epsilon) for epsilon in outcome.study.epsilons], "split_seed": SPLIT_SEED}
         | outcome.facts,
         meaning=MEANING,

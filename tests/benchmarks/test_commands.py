@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,31 @@ def test_accuracy_of_the_real_path(tiles, tiny_words, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "map 8 x 8, epsilon" in printed
     assert "sigma" in printed
+
+
+BENCHMARKS = {
+    "latency": "latency {bundle} --images {tiles}/test/good --threads 1 --runs 2",
+    "latency-fitted": "latency --images {tiles}/train/good --threads 1 --runs 2 --dim 4 {network}",
+    "accuracy": "accuracy --data {tiles} --dims 4 --calibration-images 20 --splits 1 --threads 1 {network}",
+    "jl": "jl --data {tiles} --dims 4 --kinds select --seeds 1 --epsilons 0.01 --rounds 2 --threads 1 {network}",
+    "kernels": "kernels --dim 8 --positions 64 --factors float16 --threads 1 --rounds 2",
+}
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_result_names_what_was_measured_and_tells_no_path(name, tile_bundle, tiles, tiny_words, tmp_path):
+    path = tmp_path / "result.json"
+    words = BENCHMARKS[name].format(bundle=tile_bundle, tiles=tiles, network=" ".join(tiny_words))
+    assert main(["bench", *words.split(), "--json", str(path)]) == 0
+    text = path.read_text()
+    result = json.loads(text)
+    assert result["environment"]["cpu"]
+    if name != "kernels":
+        assert "tiny" in json.dumps(result["settings"])
+    for word in (str(tmp_path.parent), str(tiles.parent), str(Path.home())):
+        assert word not in text
+    strings = [part for part in text.split('"') if part.startswith(("/", "./", "../", "~"))]
+    assert strings == []
 
 
 def test_demo_refuses_a_folder_that_it_did_not_make(tmp_path):

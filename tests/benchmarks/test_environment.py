@@ -1,4 +1,5 @@
 import json
+import platform
 from dataclasses import asdict, replace
 
 from flawline.benchmarks import environment
@@ -25,3 +26,9 @@ def test_peak_memory_only_grows():
     before = environment.peak_memory_bytes()
     block = bytearray(64 << 20)
     assert environment.peak_memory_bytes() >= max(before, len(block))
+
+
+def test_what_the_builder_of_a_kernel_called_it_is_left_out(monkeypatch):
+    monkeypatch.setattr(platform, "release", lambda: "5.10.120-tegra-line7.plant")
+    assert environment.describe().system.startswith(f"{platform.system()} 5.10.120")
+    assert "plant" not in environment.describe().system
