@@ -29,6 +29,22 @@ def write_error(error: OSError, path: Path) -> FlawlineError:
     )
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those above it, unless it is there already.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        ResourceError: The disk is full.
+        InputError: Something else has the name, or the folder above may not be written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(error, path) from error
+
+
 def partial_name(path: Path) -> Path:
     """A name beside `path`, hidden and not yet taken, under which it can be written before it is renamed."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")

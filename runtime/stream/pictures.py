@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from flawline.runtime.detector import Result
 from flawline.runtime.errors import FlawlineError
-from flawline.runtime.files import write_error
+from flawline.runtime.files import make_folder
 from flawline.runtime.images import write_image
 from flawline.runtime.overlay import overlay
 from flawline.runtime.regions import Region
@@ -45,10 +45,7 @@ class PictureWriter:
         self, thumbnails: Path | None = None, overlays: Path | None = None, max_waiting: int = MAX_WAITING
     ) -> None:
         for folder in filter(None, (thumbnails, overlays)):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise write_error(error, folder) from error
+            make_folder(folder)
         self._thumbnails = thumbnails
         self._overlays = overlays
         self._run = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
