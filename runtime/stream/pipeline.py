@@ -1,7 +1,6 @@
 """The whole stream: source, ring, assembler, detector, sinks."""
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flawline.runtime.detector import Result
-from flawline.runtime.errors import FlawlineError, ResourceError
+from flawline.runtime.errors import FlawlineError
+from flawline.runtime.memory import require
 from flawline.runtime.stream.acquisition import Acquisition
 from flawline.runtime.stream.assembler import Assembler, Frame
 from flawline.runtime.stream.events import Ending, Pitch, Summary
@@ -110,13 +110,11 @@ def run(
 
 def _require_memory(source: Source, ring_blocks: int, frame_lines: int) -> None:
     needed_bytes = (ring_blocks * source.block_lines + frame_lines) * math.prod(line_shape(source))
-    installed_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed_bytes > installed_bytes // 2:
-        raise ResourceError(
-            f"{ring_blocks} blocks of {source.block_lines} lines and a frame of {frame_lines} need "
-            f"{needed_bytes / 1e9:.1f} GB; expected at most half of this machine's {installed_bytes / 1e9:.1f} GB: "
-            "ask for fewer or smaller ones"
-        )
+    require(
+        needed_bytes,
+        f"a ring of {ring_blocks} blocks of {source.block_lines} lines beside a frame of {frame_lines}",
+        "ask for fewer or smaller ones",
+    )
 
 
 def _frames(ring: Ring, assembler: Assembler, report: Report) -> Iterator[Frame]:
