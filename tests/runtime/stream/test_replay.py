@@ -68,13 +68,12 @@ def test_line_rate_is_kept(web):
     source = open_source(f"replay:{web[0]}?line_rate={rate}&block=10&loop=10")
     start = time.monotonic_ns()
     reads = read_all(source)
-    elapsed_s = (time.monotonic_ns() - start) / 1e9
-    # Never early by more than the clock's grain; how late depends on the machine's load alone.
-    assert elapsed_s >= 970 / rate - 1e-3
-    assert elapsed_s < 5 * 970 / rate
+    assert sum(info.lines for info, _ in reads) == 970
+    # No block is early, by more than the grain of the clock. How late it is depends on the machine's load alone, so no
+    # bound is set to that: the camera's time, by which defects are placed, must not show it.
     for info, _ in reads:
         end_line = info.first_line + info.lines
-        assert info.arrival_time_ns - start >= end_line / rate * 1e9 * 0.999 - 1e6 or info is reads[-1][0]
+        assert info.arrival_time_ns - start >= end_line / rate * 1e9 - 1e6
         assert info.camera_time_ns == round(end_line * 1e9 / rate)
 
 
