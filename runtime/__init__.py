@@ -1,15 +1,27 @@
 """What runs on the device: `Detector.open(bundle)`, then call it with frames."""
 
 from flawline.runtime.detector import Detector, Result
-from flawline.runtime.errors import BundleError, FlawlineError, InputError, MissingExtraError, ResourceError
+from flawline.runtime.errors import (
+    BundleError,
+    EngineError,
+    FlawlineError,
+    InputError,
+    MissingExtraError,
+    NewerFormatError,
+    NotABundleError,
+    ResourceError,
+)
 from flawline.runtime.regions import Region
 
 __all__ = [
     "BundleError",
     "Detector",
+    "EngineError",
     "FlawlineError",
     "InputError",
     "MissingExtraError",
+    "NewerFormatError",
+    "NotABundleError",
     "Region",
     "ResourceError",
     "Result",

@@ -10,7 +10,19 @@ class InputError(FlawlineError):
 
 
 class BundleError(FlawlineError):
-    """A bundle is damaged, malformed or of a format this version does not read."""
+    """A bundle cannot be used. Those that are none of the kinds below are damaged: hash, length, header or content."""
+
+
+class NotABundleError(BundleError):
+    """What was named is no bundle at all, or the system does not let this process read it."""
+
+
+class NewerFormatError(BundleError):
+    """A bundle is of a format that only a newer version reads."""
+
+
+class EngineError(BundleError):
+    """An engine refuses a bundle's graph, which is as it was written."""
 
 
 class MissingExtraError(FlawlineError, ImportError):

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from flawline import __version__
 from flawline.runtime.bundle import strict_json
-from flawline.runtime.errors import BundleError
+from flawline.runtime.errors import BundleError, NewerFormatError
 from flawline.runtime.images import MAX_PIXELS
 
 MAJOR = 1
@@ -192,14 +192,15 @@ def decode(data: bytes, where: str = "manifest.json") -> Manifest:
         The manifest, whose fields agree with each other.
 
     Raises:
-        BundleError: Malformed, of a newer major version, of a wrong type or range, or in contradiction with itself.
+        NewerFormatError: Of a newer major version.
+        BundleError: Malformed, of a wrong type or range, or in contradiction with itself.
     """
     value = strict_json.parse(data, where)
     try:
         version = msgspec.convert(value, _Versioned).format
         if version.major > MAJOR:
             newer = f"{version.major}.{version.minor}"
-            raise BundleError(f"{where} is of format {newer}, this version reads format {MAJOR}: update flawline")
+            raise NewerFormatError(f"{where} is of format {newer}, this version reads format {MAJOR}: update flawline")
         manifest = msgspec.convert(value, Manifest)
     except msgspec.ValidationError as error:
         raise BundleError(f"{where}: {error}") from error

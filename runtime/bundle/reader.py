@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from flawline.runtime.bundle import contents, tensors
 from flawline.runtime.bundle.contents import Golden
 from flawline.runtime.bundle.manifest import FEATURES, GOLDEN, REQUIRED_FILES, STATISTICS, FileEntry, Manifest, decode
-from flawline.runtime.errors import BundleError
+from flawline.runtime.errors import BundleError, NotABundleError
 
 MANIFEST = "manifest.json"
 MANIFEST_HASH = "manifest.sha256"
@@ -66,10 +66,14 @@ def read(path: str | os.PathLike[str]) -> Bundle:
         The bundle. Its arrays stay valid as long as someone holds them, also if the folder is moved or removed.
 
     Raises:
-        BundleError: It is not a bundle, is damaged, contradicts itself or is of a newer format.
+        NotABundleError: It is no bundle, or may not be read.
+        NewerFormatError: It is of a newer format.
+        BundleError: It is damaged or contradicts itself.
     """
     path = Path(path)
     with _opened(path) as folder:
+        if not folder.names() & {MANIFEST, MANIFEST_HASH}:
+            raise NotABundleError(f"{path} holds neither {MANIFEST} nor {MANIFEST_HASH}; expected the folder of a bundle")
         declared = _declared_hash(folder)
         data = folder.small(MANIFEST, MANIFEST_CAP_BYTES)
         actual = hashlib.sha256(data).hexdigest()
@@ -138,7 +142,7 @@ class _Folder:
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise BundleError(f"{self.where(name)} is a symbolic link; expected a regular file") from error
-            raise BundleError(f"{self.where(name)} cannot be read: {error.strerror}") from error
+            raise NotABundleError(f"{self.where(name)} cannot be read: {error.strerror}") from error
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
@@ -153,11 +157,11 @@ def _opened(path: Path) -> Iterator[_Folder]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise BundleError(f"{path} does not exist; expected the folder of a bundle") from error
+        raise NotABundleError(f"{path} does not exist; expected the folder of a bundle") from error
     except NotADirectoryError as error:
-        raise BundleError(f"{path} is a file; expected the folder of a bundle") from error
+        raise NotABundleError(f"{path} is a file; expected the folder of a bundle") from error
     except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+        raise NotABundleError(f"{path} cannot be read: {error.strerror}") from error
     try:
         yield _Folder(path, descriptor)
     finally:

@@ -13,7 +13,7 @@ import pytest
 
 from flawline.runtime import bundle
 from flawline.runtime.bundle import tensors
-from flawline.runtime.errors import BundleError
+from flawline.runtime.errors import BundleError, NewerFormatError, NotABundleError
 
 NAMES = ["manifest.sha256", "manifest.json", "features.onnx", "statistics.safetensors", "golden.safetensors"]
 
@@ -93,18 +93,19 @@ def test_a_link_to_a_bundle_is_followed(written: bundle.Bundle, tmp_path: Path) 
 
 
 def test_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="does not exist; expected the folder of a bundle"):
+    with pytest.raises(NotABundleError, match="does not exist; expected the folder of a bundle"):
         bundle.read(tmp_path / "absent")
 
 
 def test_file_in_place_of_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(BundleError, match="is a file; expected the folder of a bundle"):
+    with pytest.raises(NotABundleError, match="is a file; expected the folder of a bundle"):
         bundle.read(tmp_path / "file")
 
 
-def test_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"manifest\.sha256 is missing"):
+def test_folder_of_other_things_is_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(NotABundleError, match=r"holds neither manifest\.json nor manifest\.sha256"):
         bundle.read(tmp_path)
 
 
@@ -225,7 +226,7 @@ def test_manifest_beyond_its_cap_is_refused_unread(written: bundle.Bundle) -> No
 
 def test_newer_major_version_is_refused_by_number(written: bundle.Bundle, forge: Callable[[Path, bytes], None]) -> None:
     forge(written.path, b'{"format": {"major": 3, "minor": 0}}')
-    with pytest.raises(BundleError, match=r"is of format 3\.0, this version reads format 1"):
+    with pytest.raises(NewerFormatError, match=r"is of format 3\.0, this version reads format 1"):
         bundle.read(written.path)
 
 
