@@ -31,7 +31,9 @@ def open_backend(
     Raises:
         InputError: The engine is unknown or the number of threads is not positive.
         MissingExtraError: The engine is not installed.
-        BundleError: The engine refuses the graph, or the shapes do not fit it.
+        EngineError: The engine refuses the graph.
+        BundleError: The shapes do not fit the graph.
+        ResourceError: Buffers of these shapes would not fit into memory.
     """
     if threads < 1:
         raise InputError(f"threads is {threads}; expected 1 or more")

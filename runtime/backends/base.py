@@ -23,8 +23,8 @@ class Backend(Protocol):
         """Runs the graph on the whole input buffer.
 
         Raises:
-            FlawlineError: The engine failed.
+            FlawlineError: The engine failed or is closed.
         """
 
     def close(self) -> None:
-        """Frees the engine."""
+        """Frees the engine; closing again does nothing."""
