@@ -14,7 +14,14 @@ from flawline.runtime.bundle.manifest import Manifest
 from flawline.runtime.errors import FlawlineError, InputError
 from flawline.runtime.extractor import FeatureExtractor
 from flawline.runtime.kernels import Gaussians, MahalanobisMap
+from flawline.runtime.memory import require
 from flawline.runtime.regions import Region, find_regions
+
+_MOST_ROWS = 8
+"""Rows of embeddings that a thread of the kernel holds at once where they share Gaussians; otherwise one."""
+
+_BYTES_PER_POSITION = 32
+"""Distances before and after smoothing and a result, float32; the order of the positions with what sorts them."""
 
 
 class Result(msgspec.Struct, frozen=True, eq=False):
@@ -43,7 +50,7 @@ class Result(msgspec.Struct, frozen=True, eq=False):
 class Scorer:
     """Frames to anomaly maps and scores: the part of a detector that needs no threshold.
 
-    Everything is allocated here, before the first frame.
+    Everything is allocated here, before the first frame, but the one map per frame that is handed out.
 
     Args:
         features: Bytes of the ONNX file.
@@ -64,6 +71,11 @@ class Scorer:
             features, manifest.input, manifest.network, manifest.projection.dimension, backend=backend, threads=threads
         )
         self.backend = self._extractor.backend_name
+        require(
+            _workspace_bytes(manifest, threads),
+            f"a map of {manifest.map.height} x {manifest.map.width} positions in {threads} threads",
+            "fit with a coarser map, or use fewer threads",
+        )
         self._mahalanobis = MahalanobisMap(
             gaussians,
             [(output.height, output.width) for output in manifest.network.outputs],
@@ -72,6 +84,7 @@ class Scorer:
             sigma=manifest.map.sigma,
             threads=threads,
         )
+        self._maps = np.empty((1, manifest.map.height, manifest.map.width), np.float32)
         self.timings_ns = {"resize": 0, "network": 0, "kernel": 0}
 
     def __call__(self, frame: npt.NDArray[np.uint8]) -> tuple[float, npt.NDArray[np.float32]]:
@@ -84,7 +97,7 @@ class Scorer:
             The score and the anomaly map, float32 (h, w), a copy of its own.
 
         Raises:
-            InputError: The frame is not of that form.
+            InputError: The frame is not of that form, or a side is shorter than 16 px.
             FlawlineError: The engine failed, or the score is not finite.
         """
         start = time.perf_counter_ns()
@@ -92,9 +105,9 @@ class Scorer:
         resized = time.perf_counter_ns()
         maps = self._extractor.run()
         extracted = time.perf_counter_ns()
-        anomaly_maps, scores = self._mahalanobis(maps)
+        _, scores = self._mahalanobis(maps, self._maps)
         score = float(scores[0])
-        anomaly_map = anomaly_maps[0].copy()
+        anomaly_map = self._maps[0].copy()
         done = time.perf_counter_ns()
         self.timings_ns["resize"] = resized - start
         self.timings_ns["network"] = extracted - resized
@@ -104,8 +117,15 @@ class Scorer:
         return score, anomaly_map
 
     def close(self) -> None:
-        """Frees the engine."""
+        """Frees the engine; closing again does nothing."""
         self._extractor.close()
+
+
+def _workspace_bytes(manifest: Manifest, threads: int) -> int:
+    """What the kernel and the maps take at most: each thread's embeddings, and whole maps, orders and distances."""
+    rows = min(manifest.map.height, _MOST_ROWS)
+    embeddings = threads * rows * manifest.map.width * manifest.projection.dimension
+    return 4 * embeddings + _BYTES_PER_POSITION * manifest.positions
 
 
 class Detector:
@@ -113,7 +133,6 @@ class Detector:
 
     Attributes:
         bundle: What was opened.
-        threshold: Scores above it are rejected; may be set at any time.
         backend: Name of the engine that runs.
         timings_ns: Nanoseconds that each stage of the last frame took.
     """
@@ -129,9 +148,10 @@ class Detector:
         self.bundle = bundle
         self.threshold = bundle.manifest.threshold.score
         self._calibration_scores = statistics["calibration_scores"]
-        self._scorer = Scorer(bundle.features, bundle.manifest, gaussians, backend=backend, threads=threads)
-        self.backend = self._scorer.backend
-        self.timings_ns = self._scorer.timings_ns | {"regions": 0}
+        scorer = Scorer(bundle.features, bundle.manifest, gaussians, backend=backend, threads=threads)
+        self.backend = scorer.backend
+        self.timings_ns = scorer.timings_ns | {"regions": 0}
+        self._scorer: Scorer | None = scorer
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, backend: str = "auto", threads: int = 1) -> "Detector":
@@ -145,22 +165,40 @@ class Detector:
         Raises:
             BundleError: The bundle is damaged, malformed or newer than this version reads.
             MissingExtraError: The engine is not installed.
+            ResourceError: The bundle asks for more memory than there is.
         """
         return cls(read(path), backend=backend, threads=threads)
+
+    @property
+    def threshold(self) -> float:
+        """Scores above it are rejected; may be set at any time, to any finite number.
+
+        Raises:
+            InputError: It is set to NaN or infinity, with which the verdict would not depend on the frame.
+        """
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, value: float) -> None:
+        if not math.isfinite(value):
+            raise InputError(f"threshold is {value}; expected a finite score")
+        self._threshold = float(value)
 
     def __call__(self, frame: npt.NDArray[np.uint8]) -> Result:
         """Scores a frame.
 
         Args:
-            frame: uint8 (height, width) or (height, width, channels), RGB; any size.
+            frame: uint8 (height, width) or (height, width, channels), RGB; any size from 16 x 16 px.
 
         Returns:
             Score, verdict, p-value, map and regions.
 
         Raises:
             InputError: The frame is not of that form.
-            FlawlineError: The engine failed, or the score is not finite.
+            FlawlineError: The engine failed, the score is not finite, or the detector is closed.
         """
+        if self._scorer is None:
+            raise FlawlineError("the detector is closed; open the bundle again")
         if not isinstance(frame, np.ndarray):
             raise InputError(f"frame is a {type(frame).__name__}; expected a NumPy array of uint8")
         score, anomaly_map = self._scorer(frame)
@@ -183,8 +221,10 @@ class Detector:
         return (1 + at_least) / (len(scores) + 1)
 
     def close(self) -> None:
-        """Frees the engine."""
-        self._scorer.close()
+        """Frees the engine; closing again does nothing."""
+        if self._scorer is not None:
+            self._scorer.close()
+            self._scorer = None
 
     def __enter__(self) -> "Detector":
         return self

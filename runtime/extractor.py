@@ -9,6 +9,7 @@ from flawline.runtime.backends import open_backend
 from flawline.runtime.bundle.manifest import Input, Network
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
+from flawline.runtime.images import SMALLEST_SIDE_PX, require_size
 
 if TYPE_CHECKING:
     import cv2
@@ -69,7 +70,7 @@ class FeatureExtractor:
             frame: uint8 (height, width) or (height, width, channels), RGB.
 
         Raises:
-            InputError: The frame is not of that form.
+            InputError: The frame is not of that form, or a side is shorter than `SMALLEST_SIDE_PX`.
         """
         target = self._slots[slot]
         if frame.ndim == 3 and frame.shape[2] == 1:
@@ -82,6 +83,7 @@ class FeatureExtractor:
         ):
             expected = "(height, width)" if self._channels == 1 else "(height, width, 3)"
             raise InputError(f"frame is {frame.dtype} {frame.shape}; this bundle takes uint8 {expected}")
+        require_size(frame, SMALLEST_SIDE_PX, "frame")
         if frame.shape == target.shape:
             target[...] = frame
             return
@@ -95,5 +97,5 @@ class FeatureExtractor:
         return self.maps
 
     def close(self) -> None:
-        """Frees the engine."""
+        """Frees the engine; closing again does nothing."""
         self._backend.close()

@@ -26,9 +26,24 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 1 << 28
 """16,384 x 16,384: what announces more is a damaged header, not a camera's picture."""
 
+SMALLEST_SIDE_PX = 16
+"""A frame with a shorter side is no picture of a part; a network makes a score of it all the same."""
+
 _MAX_FILE_BYTES = 1 << 30
 _SHOWN = 5
 _SILENT = 0
+
+
+def use_threads(threads: int) -> None:
+    """Sets how many threads OpenCV takes in this process, whose default is every core.
+
+    Args:
+        threads: As many as the engine and the kernel take.
+
+    Raises:
+        MissingExtraError: OpenCV is not installed.
+    """
+    cv2.setNumThreads(threads)
 
 
 def list_images(folder: Path, recursive: bool = False) -> list[Path]:
@@ -224,17 +239,17 @@ def require_mode(image: Image, channels: int, path: Path) -> None:
         )
 
 
-def require_size(image: Image, smallest_px: int, path: Path) -> None:
+def require_size(image: Image, smallest_px: int, where: str | Path) -> None:
     """Refuses an image that is too small to mean anything.
 
     Args:
-        image: uint8 (height, width) or (height, width, 3).
-        smallest_px: Smallest height and smallest width, in pixels.
-        path: Where the image comes from.
+        image: uint8 (height, width) or (height, width, channels).
+        smallest_px: Smallest height and smallest width, in pixels; `SMALLEST_SIDE_PX` for whatever is to be scored.
+        where: The image's path, or what else it is called in the message.
 
     Raises:
         InputError: A side is shorter.
     """
     height, width = image.shape[:2]
     if min(height, width) < smallest_px:
-        raise InputError(f"{path} is {width} x {height} pixels; expected at least {smallest_px} each way")
+        raise InputError(f"{where} is {width} x {height} px; expected at least {smallest_px} px each way")

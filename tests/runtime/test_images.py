@@ -376,7 +376,7 @@ def test_image_of_the_other_mode_is_refused() -> None:
 
 def test_image_that_is_too_small_is_refused() -> None:
     require_size(picture(16, 32), 16, Path("part.png"))
-    with pytest.raises(InputError, match=r"part\.png is 32 x 15 pixels; expected at least 16 each way"):
+    with pytest.raises(InputError, match=r"part\.png is 32 x 15 px; expected at least 16 px each way"):
         require_size(picture(15, 32), 16, Path("part.png"))
 
 
