@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from flawline.runtime.errors import FlawlineError
+
 if TYPE_CHECKING:
+    from flawline.runtime.bundle import Golden
     from flawline.runtime.detector import Detector
 
 
@@ -13,20 +16,22 @@ class GoldenCheck(msgspec.Struct, frozen=True):
     """How one golden frame scored.
 
     Attributes:
-        score: On this machine.
-        expected: Where the bundle was made.
-        relative_error: Of the score.
-        map_relative_error: Largest difference of the maps, relative to the largest value of the golden one.
-        tolerance: What both may be.
-        passed: Whether they are.
+        expected: Score where the bundle was made.
+        tolerance: What both errors may be.
+        passed: Whether the frame was scored and both errors are within the tolerance.
+        score: On this machine; None if there is none.
+        relative_error: Of the score; None without one.
+        map_relative_error: Largest difference of the maps, relative to the golden score; None without a score.
+        problem: Why there is no score.
     """
 
-    score: float
     expected: float
-    relative_error: float
-    map_relative_error: float
     tolerance: float
     passed: bool
+    score: float | None = None
+    relative_error: float | None = None
+    map_relative_error: float | None = None
+    problem: str | None = None
 
 
 def verify(detector: "Detector") -> list[GoldenCheck]:
@@ -36,23 +41,25 @@ def verify(detector: "Detector") -> list[GoldenCheck]:
         detector: An open detector.
 
     Returns:
-        One entry per golden frame.
+        One entry per golden frame; one that cannot be scored, or not with a finite score, has not passed.
     """
+    return [_check(detector, golden) for golden in detector.bundle.golden]
+
+
+def _check(detector: "Detector", golden: "Golden") -> GoldenCheck:
     tolerance = detector.bundle.manifest.golden.relative_tolerance
-    checks = []
-    for golden in detector.bundle.golden:
+    try:
         result = detector(golden.frame)
-        scale = max(golden.score, float(np.finfo(np.float32).tiny))
-        error = abs(result.score - golden.score) / scale
-        map_error = float(np.abs(result.map - golden.map).max()) / scale
-        checks.append(
-            GoldenCheck(
-                score=result.score,
-                expected=golden.score,
-                relative_error=error,
-                map_relative_error=map_error,
-                tolerance=tolerance,
-                passed=error <= tolerance and map_error <= tolerance,
-            )
-        )
-    return checks
+    except FlawlineError as error:
+        return GoldenCheck(expected=golden.score, tolerance=tolerance, passed=False, problem=str(error))
+    scale = max(golden.score, float(np.finfo(np.float32).tiny))
+    relative_error = abs(result.score - golden.score) / scale
+    map_error = float(np.abs(result.map - golden.map).max()) / scale
+    return GoldenCheck(
+        expected=golden.score,
+        tolerance=tolerance,
+        passed=relative_error <= tolerance and map_error <= tolerance,
+        score=result.score,
+        relative_error=relative_error,
+        map_relative_error=map_error,
+    )

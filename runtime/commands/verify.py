@@ -1,6 +1,6 @@
 """Checks a bundle: every hash, every length, and whether its golden frames score on this machine as they should.
 
-Exit 0 if they do, 1 if they do not or if the bundle is damaged.
+Exit 0 if they do, 1 if they do not or if the bundle is damaged, 2 if it is no bundle or cannot be used here.
 
   flawline verify part.flaw
 """
@@ -8,6 +8,10 @@ Exit 0 if they do, 1 if they do not or if the bundle is damaged.
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flawline.runtime.verification import GoldenCheck
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,14 +27,16 @@ def run(options: argparse.Namespace) -> int:
     import msgspec
 
     from flawline.runtime.detector import Detector
-    from flawline.runtime.errors import BundleError
+    from flawline.runtime.errors import BundleError, EngineError, NewerFormatError, NotABundleError
+    from flawline.runtime.images import use_threads
     from flawline.runtime.verification import verify
 
-    if not options.bundle.is_dir():
-        raise BundleError(f"{options.bundle} is not a folder; expected a bundle")
+    use_threads(options.threads)
     try:
         with Detector.open(options.bundle, backend=options.backend, threads=options.threads) as detector:
             checks = verify(detector)
+    except (NotABundleError, NewerFormatError, EngineError):
+        raise  # Nothing is damaged: another folder, version or engine is what is needed.
     except BundleError as error:
         if options.json:
             sys.stdout.write(msgspec.json.encode({"verified": False, "error": str(error)}).decode() + "\n")
@@ -43,9 +49,15 @@ def run(options: argparse.Namespace) -> int:
         return 0 if verified else 1
     sys.stdout.write("every file is whole\n")
     for index, check in enumerate(checks):
-        sys.stdout.write(
-            f"golden frame {index}: score {check.score:.6g}, expected {check.expected:.6g}, error {check.relative_error:.1e} "
-            f"(map {check.map_relative_error:.1e}), tolerance {check.tolerance:g}: {'ok' if check.passed else 'WRONG'}\n"
-        )
+        sys.stdout.write(f"golden frame {index}: {_line(check)}: {'ok' if check.passed else 'WRONG'}\n")
     sys.stdout.write(f"{'VERIFIED' if verified else 'NOT VERIFIED'} on {detector.backend}\n")
     return 0 if verified else 1
+
+
+def _line(check: "GoldenCheck") -> str:
+    if check.score is None:
+        return f"no score, expected {check.expected:.6g} ({check.problem})"
+    return (
+        f"score {check.score:.6g}, expected {check.expected:.6g}, error {check.relative_error:.1e} "
+        f"(map {check.map_relative_error:.1e}), tolerance {check.tolerance:g}"
+    )
