@@ -10,6 +10,12 @@ high. --heatmaps writes each image with its anomaly map and boxes.
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flawline.runtime.bundle.manifest import Input
+    from flawline.runtime.detector import Detector, Result
+    from flawline.runtime.images import Image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,59 +28,75 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", metavar="NAME", default="auto", help="engine (default: %(default)s)")
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="default: %(default)s")
     parser.add_argument(
+        "--any-size", action="store_true", help="also score images of another size than the good images"
+    )
+    parser.add_argument(
         "--skip-bad", action="store_true", help="go on after an image that cannot be scored; exit 2 then"
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Scores every image and prints a line for each."""
-    import cv2
     import msgspec
 
     from flawline.runtime.detector import Detector
-    from flawline.runtime.errors import InputError
-    from flawline.runtime.images import list_images, read_image, require_mode, write_image
+    from flawline.runtime.errors import FlawlineError
+    from flawline.runtime.files import make_folder
+    from flawline.runtime.images import list_images, use_threads, write_image
     from flawline.runtime.overlay import overlay
+    from flawline.runtime.scored_image import ScoredImage
 
     images = [image for path in options.images for image in (list_images(path) if path.is_dir() else [path])]
     overlays = _overlay_paths(images, options.heatmaps) if options.heatmaps else {}
     if options.heatmaps:
-        options.heatmaps.mkdir(parents=True, exist_ok=True)
-    cv2.setNumThreads(options.threads)
+        make_folder(options.heatmaps)
+    use_threads(options.threads)
     failed = 0
     with Detector.open(options.bundle, backend=options.backend, threads=options.threads) as detector:
         if options.threshold is not None:
             detector.threshold = options.threshold
         for path in images:
             try:
-                frame = read_image(path)
-                require_mode(frame, detector.bundle.manifest.input.channels, path)
-            except InputError as error:
+                frame, result = _inspect(path, detector, options.any_size)
+            except FlawlineError as error:
                 if not options.skip_bad:
                     raise
                 failed += 1
                 sys.stderr.write(f"flawline score: {error}\n")
                 continue
-            result = detector(frame)
-            if options.json:
-                line = msgspec.json.encode(
-                    {
-                        "image": str(path),
-                        "score": result.score,
-                        "threshold": result.threshold,
-                        "p_value": result.p_value,
-                        "verdict": result.verdict,
-                        "regions": result.regions,
-                    }
-                ).decode()
-            else:
-                count = len(result.regions)
-                where = f"  {count} region{'s' * (count != 1)}" if count else ""
-                line = f"{result.verdict:6}  score {result.score:8.4f}  p {result.p_value:.4f}  {path}{where}"
-            sys.stdout.write(line + "\n")
+            scored = ScoredImage.of(path, result)
+            sys.stdout.write((msgspec.json.encode(scored).decode() if options.json else scored.text()) + "\n")
             if options.heatmaps:
                 write_image(overlays[path], overlay(frame, result.map, result.regions, result.threshold))
     return 2 if failed else 0
+
+
+def _inspect(path: Path, detector: "Detector", any_size: bool) -> "tuple[Image, Result]":
+    from flawline.runtime.errors import FlawlineError
+    from flawline.runtime.images import SMALLEST_SIDE_PX, read_image, require_mode, require_size
+
+    frame = read_image(path)
+    frame_input = detector.bundle.manifest.input
+    require_mode(frame, frame_input.channels, path)
+    require_size(frame, SMALLEST_SIDE_PX, path)
+    if not any_size:
+        _require_source_size(path, frame.shape[:2], frame_input)
+    try:
+        return frame, detector(frame)
+    except FlawlineError as error:
+        raise FlawlineError(f"{path}: {error}") from error
+
+
+def _require_source_size(path: Path, size: tuple[int, ...], frame_input: "Input") -> None:
+    """Refuses an image of another size than the good images: the network would see it at another scale."""
+    from flawline.runtime.errors import InputError
+
+    height, width = frame_input.source_height, frame_input.source_width
+    if height is not None and width is not None and size != (height, width):
+        raise InputError(
+            f"{path} is {size[1]} x {size[0]} px; expected {width} x {height} px like the good images "
+            "(--any-size goes on)"
+        )
 
 
 def _overlay_paths(images: list[Path], folder: Path) -> dict[Path, Path]:
