@@ -65,14 +65,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Streams. Returns 1 if an event could not be delivered, else 0."""
-    import cv2
-
     from flawline.runtime.detector import Detector
+    from flawline.runtime.images import use_threads
     from flawline.runtime.stream import PictureWriter, open_source
     from flawline.runtime.stream import run as run_stream
 
     pitch = _pitch(options)
-    cv2.setNumThreads(options.threads)
+    use_threads(options.threads)
     with contextlib.ExitStack() as stack:
         detector = stack.enter_context(Detector.open(options.bundle, backend=options.backend, threads=options.threads))
         if options.threshold is not None:
@@ -148,8 +147,6 @@ def _pitch(options: argparse.Namespace) -> "Pitch | None":
     from flawline.runtime.errors import InputError
     from flawline.runtime.stream import Pitch
 
-    if options.threshold is not None and not math.isfinite(options.threshold):
-        raise InputError(f"--threshold is {options.threshold}; expected a finite score")
     line_mm, pixel_mm = options.line_pitch_mm, options.pixel_pitch_mm
     if (line_mm is None) != (pixel_mm is None):
         raise InputError(

@@ -156,6 +156,12 @@ def test_web_of_the_wrong_kind_is_refused(tiny_bundle, tmp_path, capsys):
     assert "this bundle takes uint8 (height, width)" in capsys.readouterr().err
 
 
+def test_frames_too_small_to_mean_anything_are_refused(through, tmp_path, capsys):
+    write_image(tmp_path / "web.png", np.zeros((64, 64), np.uint8))
+    assert main(["stream", str(through), "--source", f"replay:{tmp_path}", "--frame-lines", "8"]) == 2
+    assert "frame is 64 x 8 px; expected at least 16 px each way" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["--ring", "0"], ["--frames", "x"], ["--line-pitch-mm", "-1"], ["--policy", "hope"]])
 def test_impossible_option_is_refused(words, capsys):
     with pytest.raises(SystemExit) as raised:
