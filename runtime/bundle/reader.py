@@ -73,7 +73,9 @@ def read(path: str | os.PathLike[str]) -> Bundle:
     path = Path(path)
     with _opened(path) as folder:
         if not folder.names() & {MANIFEST, MANIFEST_HASH}:
-            raise NotABundleError(f"{path} holds neither {MANIFEST} nor {MANIFEST_HASH}; expected the folder of a bundle")
+            raise NotABundleError(
+                f"{path} holds neither {MANIFEST} nor {MANIFEST_HASH}; expected the folder of a bundle"
+            )
         declared = _declared_hash(folder)
         data = folder.small(MANIFEST, MANIFEST_CAP_BYTES)
         actual = hashlib.sha256(data).hexdigest()

@@ -245,6 +245,9 @@ def test_detector_that_stalls_loses_lines_but_no_count(web, fake_detector, list_
 @pytest.mark.parametrize("size", [{"frame_lines": 10, "ring_blocks": 10**9}, {"frame_lines": 10**12}])
 def test_more_than_memory_holds_is_refused(web, fake_detector, size):
     source = open_source(f"replay:{web[0]}?block=65536")
-    with pytest.raises(ResourceError, match=r"a ring of .* needs about [\d.]+ GB of memory and [\d.]+ GB are available; ask for fewer or smaller"):
+    with pytest.raises(
+        ResourceError,
+        match=r"a ring of .* needs about [\d.]+ GB of memory and [\d.]+ GB are available; ask for fewer or smaller",
+    ):
         run(source, fake_detector(), [], **size)
     source.close()
