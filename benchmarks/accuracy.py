@@ -1,4 +1,4 @@
-"""Accuracy of the real path over several splits: images to a bundle, the bundle to a detector, its scores to numbers."""
+"""Accuracy of the real path over several splits: images to a bundle, to a detector, to scores, to numbers."""
 
 import tempfile
 from collections.abc import Callable, Sequence

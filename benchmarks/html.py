@@ -32,7 +32,8 @@ th { color: var(--soft); font-weight: 600; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
 .shots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: .75rem; }
 figure { margin: 0; }
-figure img { display: block; width: 100%; height: auto; border-radius: .5rem; border: 1px solid var(--line); background: #fff; }
+figure img { display: block; width: 100%; height: auto; border-radius: .5rem; border: 1px solid var(--line); }
+figure img { background: #fff; }
 figcaption { color: var(--soft); font-size: .84rem; padding: .3rem 0; }
 code { background: var(--card); border-radius: .3rem; padding: .1rem .35rem; font-size: .88em; }
 pre { background: var(--card); border-radius: .6rem; padding: .8rem; overflow-x: auto; font-size: .84rem; }
@@ -111,7 +112,8 @@ def paragraph(text: str, *, soft: bool = False) -> str:
 def tiles(items: Sequence[Tile]) -> str:
     """Numbers side by side."""
     cells = (
-        f'<div class="tile"><b class="{escape(item.tone)}">{escape(item.value)}</b><span>{escape(item.label)}</span></div>'
+        f'<div class="tile"><b class="{escape(item.tone)}">{escape(item.value)}</b>'
+        f"<span>{escape(item.label)}</span></div>"
         for item in items
     )
     return '<div class="tiles">' + "".join(cells) + "</div>"
@@ -137,8 +139,8 @@ def pictures(items: Sequence[Picture], *, small: bool = False) -> str:
         source = f"data:image/{kind};base64,{base64.b64encode(item.data).decode('ascii')}"
         alternative = escape(item.alternative or item.caption)
         cells.append(
-            f'<figure><img src="{source}" alt="{alternative}" loading="lazy"><figcaption>{escape(item.caption)}</figcaption>'
-            "</figure>"
+            f'<figure><img src="{source}" alt="{alternative}" loading="lazy">'
+            f"<figcaption>{escape(item.caption)}</figcaption></figure>"
         )
     style = "shots" if small else "figures"
     return f'<div class="{style}">' + "".join(cells) + "</div>"

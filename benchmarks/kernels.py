@@ -34,8 +34,8 @@ class Measured:
         positions: P, as many Gaussians.
         factors: "float16" or "float32".
         threads: Threads of everything but NumPy.
-        residence: "cache": each timed call follows untimed ones of its own. "memory": each call takes the next of several
-            copies of what it reads.
+        residence: "cache": each timed call follows untimed ones of its own. "memory": each call takes the next of
+            several copies of what it reads.
         copies: Copies of the factors.
         exceeds_cache: Whether the copies are together larger than the last-level cache; False where memory is short.
         factor_bytes: Stored bytes of the packed factors.

@@ -39,8 +39,9 @@ def make(demo: Demo, plots_folder: Path, commands: Sequence[str]) -> str:
     """
     manifest = demo.bundle.manifest
     subtitle = (
-        f"{manifest.network.name}, {manifest.projection.kind} projection to {manifest.projection.dimension} dimensions, fitted "
-        f"on {manifest.fit.images} good solar cells, {manifest.threshold.calibration_images} more for the threshold"
+        f"{manifest.network.name}, {manifest.projection.kind} projection to {manifest.projection.dimension} "
+        f"dimensions, fitted on {manifest.fit.images} good solar cells, {manifest.threshold.calibration_images} more "
+        "for the threshold"
     )
     sections = [
         _verdict(demo),
@@ -77,8 +78,8 @@ def _verdict(demo: Demo) -> str:
             ]
         ),
         html.paragraph(
-            f"Measured on {found.images} cells that the detector had not seen: {good} functional and {found.defective} surely "
-            f"defective ones. No defective cell was used to fit it. Images: ELPV data set, {demo.terms}.",
+            f"Measured on {found.images} cells that the detector had not seen: {good} functional and {found.defective} "
+            f"surely defective ones. No defective cell was used to fit it. Images: ELPV data set, {demo.terms}.",
             soft=True,
         ),
     )
@@ -118,8 +119,8 @@ def _samples(demo: Demo) -> str:
     ]
     parts = [
         html.paragraph(
-            "Left the cell, right its anomaly map: the warmer, the farther from normal; boxes are regions above the threshold. "
-            "Cells are taken evenly over the range of scores of their group."
+            "Left the cell, right its anomaly map: the warmer, the farther from normal; boxes are regions above the "
+            "threshold. Cells are taken evenly over the range of scores of their group."
         )
     ]
     for title, belongs in groups:
@@ -151,8 +152,9 @@ def _stream(demo: Demo) -> str:
     return html.section(
         "On the line",
         html.paragraph(
-            f"{len(kinds)} held-out cells ({kinds.count('good')} functional, {len(kinds) - kinds.count('good')} defective) laid one "
-            f"behind the other and replayed as a line camera would send them: {streamed.line_rate:.0f} lines per second{held}, "
+            f"{len(kinds)} held-out cells ({kinds.count('good')} functional, {len(kinds) - kinds.count('good')} "
+            "defective) laid one behind the other and replayed as a line camera would send them: "
+            f"{streamed.line_rate:.0f} lines per second{held}, "
             f"{streamed.line_rate / demo.scored[0].size[0]:.0f} cells per second."
         ),
         html.tiles(
@@ -183,16 +185,17 @@ def _projection(demo: Demo, folder: Path) -> str:
     policies = outcome.accuracy.policies("image AUROC", [])
     facts = outcome.facts
     captions = {
-        "image-auroc-against-dimension.png": "Image AUROC by projected dimension; bars are the standard deviation over seeds",
+        "image-auroc-against-dimension.png": "Image AUROC by projected dimension; bars are the standard deviation over "
+        "seeds",
         "cost-against-dimension.png": "Median latency and bytes of the factors by projected dimension",
     }
     return html.section(
         "What the projection does",
         html.paragraph(
-            f"{facts['network']} gives {facts['depth']} channels. A Johnson-Lindenstrauss projection mixes all of them into a few; "
-            "random selection keeps a few and drops the rest. A short run on these cells, "
-            f"{outcome.study.seeds} seeds, {facts['map_size'][0]} x {facts['map_size'][1]} map; on other data it may come out "
-            "differently."
+            f"{facts['network']} gives {facts['depth']} channels. A Johnson-Lindenstrauss projection mixes all of them "
+            "into a few; random selection keeps a few and drops the rest. A short run on these cells, "
+            f"{outcome.study.seeds} seeds, {facts['map_size'][0]} x {facts['map_size'][1]} map; on other data it may "
+            "come out differently."
         ),
         *(html.paragraph(sentence) for sentence in comparison.sentences("image AUROC", policies)),
         html.pictures([html.Picture.read(path, captions[path.name]) for path in study.draw(outcome, folder)]),
@@ -214,8 +217,9 @@ def _cost(demo: Demo) -> str:
         ),
         html.paragraph(
             f"The kernel reads {factors / 1e6:.2f} MB of factors per frame; reading them once takes "
-            f"{demo.floor.floor_ns / 1e6:.3f} ms at the {demo.floor.bytes_per_second / 1e9:.0f} GB/s measured in the same run, and "
-            f"the whole kernel stage, with upsampling and smoothing, {kernel / demo.floor.floor_ns:.1f} times that."
+            f"{demo.floor.floor_ns / 1e6:.3f} ms at the {demo.floor.bytes_per_second / 1e9:.0f} GB/s measured in the "
+            f"same run, and the whole kernel stage, with upsampling and smoothing, {kernel / demo.floor.floor_ns:.1f} "
+            "times that."
         ),
         html.table(
             ("megabytes (10^6 bytes)", ""),

@@ -1,7 +1,7 @@
 """Measurements, each with the machine it was made on, and the whole tail of every time.
 
-Every benchmark prints tables; --json FILE writes everything, with settings, environment and what each number means. Results of
-different machines are not comparable.
+Every benchmark prints tables; --json FILE writes everything, with settings, environment and what each number means.
+Results of different machines are not comparable.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Measures the accuracy of the real path over several splits: fit, bundle, detector, score.
 
-Each split draws its own good images to fit and to calibrate on and its own projection. Solar cells that a split leaves over are
-tested; a folder in the MVTec layout keeps its own test images.
+Each split draws its own good images to fit and to calibrate on and its own projection. Solar cells that a split leaves
+over are tested; a folder in the MVTec layout keeps its own test images.
 
   flawline bench accuracy --data elpv-mono --dims 32,100 --fit-images 300 --calibration-images 60
 """

@@ -1,9 +1,9 @@
 """Measures what a Johnson-Lindenstrauss projection gains, and what it costs, against random selection of channels.
 
 Accuracy: for each kind of projection, dimension and seed, image AUROC and, with masks, pixel AUROC, over a sweep of
-epsilons. The comparison uses the epsilon that the other half of the labelled images chose, then the fixed ones. Pairs of one
-seed give intervals; a sentence says where JL is better and where it is not. Equal options give equal accuracies, bit for bit,
-whatever the number of threads.
+epsilons. The comparison uses the epsilon that the other half of the labelled images chose, then the fixed ones. Pairs
+of one seed give intervals; a sentence says where JL is better and where it is not. Equal options give equal accuracies,
+bit for bit, whatever the number of threads.
 
 Cost: latency of the Mahalanobis step and of a whole frame, bytes of the factors and of the bundle, by dimension.
 
@@ -114,7 +114,8 @@ def _headline(args: argparse.Namespace) -> int:
     )
     if args.json:
         meaning = {
-            "step": "feature maps (packed) or embeddings (fp32 inverse) to distances; packed also smooths and takes the maximum",
+            "step": "feature maps (packed) or embeddings (fp32 inverse) to distances; packed also smooths and takes "
+            "the maximum",
             "frame": "frame in memory to score: resize, network, step",
             "faster_frame": "ratio of median network + median step",
             "claimed": f"{headline.CLAIMED_FASTER:g} times faster, {headline.CLAIMED_SMALLER:g} times smaller",

@@ -1,7 +1,8 @@
 """Measures the Mahalanobis step: one Gaussian per position, packed factors, one frame and a batch.
 
-The kernel, a plain read of the same bytes and ONNX Runtime's MatMul with the full fp32 inverse take turns in one run, once with
-everything in the cache and once rotating among copies that exceed the last-level cache. Wants a quiet machine.
+The kernel, a plain read of the same bytes and ONNX Runtime's MatMul with the full fp32 inverse take turns in one run,
+once with everything in the cache and once rotating among copies that exceed the last-level cache. Wants a quiet
+machine.
 
   flawline bench kernels
   flawline bench kernels --dim 100 --factors float16 --threads 1
@@ -28,7 +29,8 @@ MEANING = {
     "kernel, 8 frames": "the kernel with a batch that shares each factor",
     "onnxruntime": "MatMul, Mul, ReduceSum with the full fp32 inverse; vectors centred beforehand, no square root",
     "numpy": "the same by numpy.matmul, on as many threads as it takes",
-    "share_of_read": "p50 of read over p50 of kernel; stored factor bytes only, though the kernel reads means and vectors too",
+    "share_of_read": "p50 of read over p50 of kernel; stored factor bytes only, though the kernel reads means and "
+    "vectors too",
     "cache": "each timed call follows untimed ones of the same case",
     "memory": "each call takes the next of several copies that together exceed the last-level cache",
     "necessary_bytes": "d (d + 1) / 2 numbers per position",
@@ -118,7 +120,12 @@ def _text(measured: Sequence[Measured]) -> Iterator[str]:
     ]
     yield table(heads, rows)
     yield ""
-    yield "MB: stored factors. of read: share of the bandwidth of a plain read of the same bytes. ORT, NumPy: times faster than those."
+    yield (
+        "MB: stored factors. of read: share of the bandwidth of a plain read of the same bytes. ORT, NumPy: times "
+        "faster than those."
+    )
     for one in measured:
         if one.residence == "memory" and not one.exceeds_cache:
-            yield f"d = {one.dimension}, {one.factors}: memory allows only {one.copies} copies, less than the cache holds"
+            yield (
+                f"d = {one.dimension}, {one.factors}: memory allows only {one.copies} copies, less than the cache holds"
+            )

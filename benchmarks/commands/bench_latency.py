@@ -1,7 +1,7 @@
 """Measures where the time of a frame goes, and what a bundle takes in bytes and memory.
 
-Frames are real and different from call to call; they are in memory before the clock starts. Without BUNDLE a detector is fitted
-on the images first, with --weights random if only time matters.
+Frames are real and different from call to call; they are in memory before the clock starts. Without BUNDLE a detector
+is fitted on the images first, with --weights random if only time matters.
 
   flawline bench latency part.flaw --images good/
   flawline bench latency --images good/ --backbone resnet18 --weights random --dim 100
@@ -116,8 +116,9 @@ def _text(
 ) -> Iterator[str]:
     manifest = bundle.manifest
     yield (
-        f"{manifest.network.name} at {manifest.input.height} x {manifest.input.width}, d = {manifest.projection.dimension}, "
-        f"map {manifest.map.height} x {manifest.map.width}, {manifest.gaussian.factors} factors, {frames} frames in turn"
+        f"{manifest.network.name} at {manifest.input.height} x {manifest.input.width}, "
+        f"d = {manifest.projection.dimension}, map {manifest.map.height} x {manifest.map.width}, "
+        f"{manifest.gaussian.factors} factors, {frames} frames in turn"
         + (", random weights" if manifest.network.weights.random else "")
     )
     heads = ("ms", "p50", "p90", "p99", "max", "runs")
@@ -136,7 +137,8 @@ def _text(
         )
     positions, dimension = manifest.positions, manifest.projection.dimension
     yield (
-        f"bundle {bundle.total_bytes / 1e6:.1f} MB, of which factors {bundle.statistics['factors'].nbytes / 1e6:.1f} MB "
+        f"bundle {bundle.total_bytes / 1e6:.1f} MB, "
+        f"of which factors {bundle.statistics['factors'].nbytes / 1e6:.1f} MB "
         f"(full fp32 inverses would take {positions * dimension**2 * 4 / 1e6:.1f} MB)"
     )
     yield f"peak memory of `flawline score` {peak / 1e6:.0f} MB"

@@ -1,8 +1,8 @@
 """Does the main job on real images, end to end, and writes a report page.
 
-Fits a detector on good solar cells, evaluates it on others, streams some as the web of a line camera, measures time and memory,
-and compares projections. The images come with the package elpv-dataset (CC BY-NC-SA 4.0: not for commercial use). Everything is
-written to DIR; running it again replaces what it wrote there and leaves other files alone.
+Fits a detector on good solar cells, evaluates it on others, streams some as the web of a line camera, measures time and
+memory, and compares projections. The images come with the package elpv-dataset (CC BY-NC-SA 4.0: not for commercial
+use). Everything is written to DIR; running it again replaces what it wrote there and leaves other files alone.
 
   flawline demo --out demo
 """
@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     summary = streamed.summary
     say(
         f"streamed {summary.frames} cells at {streamed.line_rate} lines/s: {len(streamed.rejected)} rejected, "
-        f"{streamed.false_rejects} of them falsely, {streamed.misses} flaws missed, {sum(summary.lines_lost.values())} lines lost"
+        f"{streamed.false_rejects} of them falsely, {streamed.misses} flaws missed, "
+        f"{sum(summary.lines_lost.values())} lines lost"
         + ("" if summary.latency_ms is None else f", verdict after {summary.latency_ms.p50:.1f} ms (p50)")
     )
     measured, floor, peak = demo.measure_latency(bundle_path, items)

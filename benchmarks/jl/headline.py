@@ -1,7 +1,7 @@
 """The report's headline case: Wide ResNet-50-2, 56 x 56 positions, selection at 550 against JL at 150 dimensions.
 
-Zhang, Zhang, Dong (2021), section 5, claims a threefold inference speed and a tenfold saving of memory, accuracy being equal.
-Here time and bytes only: weights and statistics are random.
+Zhang, Zhang, Dong (2021), section 5, claims a threefold inference speed and a tenfold saving of memory, accuracy being
+equal. Here time and bytes only: weights and statistics are random.
 """
 
 import itertools

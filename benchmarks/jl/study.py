@@ -32,12 +32,13 @@ LABELS = {
 }
 MEANING = {
     "image AUROC": "area under the ROC over test images; score = maximum of the smoothed anomaly map",
-    "pixel AUROC": "area under the ROC over the cells of a grid laid over every test image; images with an empty mask left out",
+    "pixel AUROC": "area under the ROC over the cells of a grid laid over every test image; images with an empty mask "
+    "left out",
     "epsilon": "added to the diagonal of every covariance, in mean feature variances unless absolute",
-    comparison.VALIDATED: "epsilon per kind and dimension is the best (mean over seeds) on one half of the labelled test images, "
-    "measured on the other half; both ways, averaged",
-    "differences": "JL less selection at equal dimension and seed; 95 % Student t interval over seeds, which vary the projection "
-    "and not the images",
+    comparison.VALIDATED: "epsilon per kind and dimension is the best (mean over seeds) on one half of the labelled "
+    "test images, measured on the other half; both ways, averaged",
+    "differences": "JL less selection at equal dimension and seed; 95 % Student t interval over seeds, which vary the "
+    "projection and not the images",
     "step": "feature maps to anomaly map and score, statistics random, factors fp16",
     "frame": "frame in memory to score: resize, network, step",
     "factor_bytes": "packed fp16 whitening factors",

@@ -73,8 +73,8 @@ class Sweep:
     """Projects, whitens and scores all test images at once, for all epsilons at once.
 
     With `Pi Sigma Pi^T = U diag(lambda) U^T`, the squared Mahalanobis distance under any epsilon is
-    `sum_i (u_i . Pi x)^2 / (lambda_i + epsilon)` (the textbook distance, Zhang, Zhang, Dong 2021, equations 9 and 10): one
-    eigendecomposition and one product per position serve the whole sweep of epsilons. Covariances are projected and
+    `sum_i (u_i . Pi x)^2 / (lambda_i + epsilon)` (the textbook distance, Zhang, Zhang, Dong 2021, equations 9 and 10):
+    one eigendecomposition and one product per position serve the whole sweep of epsilons. Covariances are projected and
     decomposed in float64, distances computed in float32.
 
     Each position is worked on by one thread with a single-threaded BLAS, so that results do not depend on the number of

@@ -18,7 +18,8 @@ def describe(outcome: Outcome) -> str:
         f"{facts['dataset']}: {facts['fit_images']} good images fitted, {facts['test_images']} tested "
         f"({facts['test_defective']} defective)" + (f"; {outcome.terms}" if outcome.terms else ""),
         f"{facts['network']} ({facts['weights']}) at {facts['image_size_px']} px, depth {facts['depth']}, map "
-        f"{facts['map_size'][0]} x {facts['map_size'][1]}, sigma {facts['sigma_map_px']:g} map px, one Gaussian per position",
+        f"{facts['map_size'][0]} x {facts['map_size'][1]}, sigma {facts['sigma_map_px']:g} map px, "
+        "one Gaussian per position",
     ]
     for metric in outcome.accuracy.measured:
         lines += ["", *_metric(outcome, metric)]
@@ -143,8 +144,8 @@ def _by_epsilon(outcome: Outcome, metric: str) -> str:
 def _costs(costs: Sequence[Cost]) -> Iterator[str]:
     height, width = costs[0].map_size
     yield (
-        f"cost at {height} x {width} positions, threads: {costs[0].threads}, packed fp16, random statistics; the kind of "
-        "projection does not matter"
+        f"cost at {height} x {width} positions, threads: {costs[0].threads}, packed fp16, random statistics; the kind "
+        "of projection does not matter"
     )
     heads = ("d", "step p50 ms", "p90", "p99", "max", "frame p50 ms", "p90", "p99", "max", "factors MB", "bundle MB")
     rows = [

@@ -1,7 +1,7 @@
 """Options that `flawline fit` shares with the benchmarks: declared once, so that words and defaults cannot drift.
 
-An option is stored under the name of the field that it sets, in `FitOptions`, `StatisticsOptions` or what else a command
-makes of it.
+An option is stored under the name of the field that it sets, in `FitOptions`, `StatisticsOptions` or what else a
+command makes of it.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def add_smoothing(parser: argparse._ActionsContainer) -> None:
 
 
 def chosen(kind: type, options: argparse.Namespace) -> dict[str, Any]:
-    """The options that carry the names of a dataclass's fields; those that were left out and have no default are not in it.
+    """The options that carry the names of a dataclass's fields, by name; without those that have no value.
 
     Args:
         kind: A dataclass.

@@ -54,7 +54,8 @@ def test_nothing_is_left_in_the_home_folder(tmp_path):
         "\n".join(
             (
                 "import sys; from pathlib import Path; from flawline.benchmarks import plots",
-                "plots.accuracy_against_dimension(Path(sys.argv[1]), [plots.Curve('a', [8], [1])], title='t', metric='m')",
+                "plots.accuracy_against_dimension(Path(sys.argv[1]), [plots.Curve('a', [8], [1])], title='t', "
+                "metric='m')",
             )
         ),
     )

@@ -31,7 +31,7 @@ def published() -> dict[str, Tensor]:
 
 
 def photographs() -> Tensor:
-    """Two photographs, centre-cropped to 224 x 224 as ImageNet's evaluation does: float32 (2, 3, 224, 224), 0 to 255."""
+    """Two photographs, centre-cropped to 224 x 224 as ImageNet's evaluation: float32 (2, 3, 224, 224), 0 to 255."""
     images = []
     for name in ("china.jpg", "flower.jpg"):
         with importlib.resources.as_file(importlib.resources.files("sklearn.datasets.images") / name) as path:
@@ -112,7 +112,7 @@ def test_default_weights_are_the_installed_file() -> None:
 
 
 def test_published_weights_recognise_photographs(published: dict[str, Tensor]) -> None:
-    """With the classifier of the published file behind it the network tells a palace and a daisy out of 1,000 classes."""
+    """With the published classifier behind it the network tells a palace and a daisy out of 1,000 classes."""
     network, _ = build("efficientnet-lite0", layers=["blocks.15"])
     (x,) = network(normalised(photographs()))
     x = functional.conv2d(x, published["_conv_head.weight"])
