@@ -34,7 +34,9 @@ def observe(
     home.mkdir()
     log = home.parent / "spy.log"
     log.touch()
-    environment = os.environ | {
+    # A plot drawn in this process before has set a folder for matplotlib.
+    inherited = {name: value for name, value in os.environ.items() if name != "MPLCONFIGDIR"}
+    environment = inherited | {
         "LD_PRELOAD": str(spy),
         "SPY_LOG": str(log),
         "HOME": str(home),
@@ -74,7 +76,8 @@ COMMANDS = {
     "evaluate": "evaluate {bundle} {labelled}",
     "bench-latency": "bench latency {bundle} --images {good} --runs 2 --threads 1 --json {out}/latency.json",
     "bench-latency-fitted": "bench latency --images {good} --runs 2 --threads 1 --dim 4 " + TINY,
-    "bench-kernels": "bench kernels --dim 100 --positions 512 --factors float16 --threads 1 --rounds 2 --json {out}/k.json",
+    "bench-kernels": "bench kernels --dim 100 --positions 512 --factors float16 --threads 1 --rounds 2 "
+    "--json {out}/kernels.json",
     "bench-accuracy": "bench accuracy --data {labelled} --dims 4 --calibration-images 20 --splits 1 --threads 1 "
     "--json {out}/accuracy.json " + TINY,
     "bench-jl": "bench jl --data {labelled} --dims 2,4 --kinds select,gaussian --seeds 2 --epsilons 0.01 --rounds 2 "
