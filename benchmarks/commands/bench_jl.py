@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cost-map-stride",
         metavar="N",
         type=int,
-        help="likewise, for time and bytes (default: the network has its own)",
+        help="likewise, for time and bytes (default: the network's)",
     )
     parser.add_argument(
         "--dims",

@@ -40,7 +40,8 @@ def add_network(
         metavar="N",
         type=int,
         default=map_stride,
-        help=f"input pixels per map position (default: {map_stride or 'the network has its own'})",
+        help="input pixels per map position "
+        + ("(default: the network's)" if map_stride is None else "(default: %(default)s)"),
     )
     parser.add_argument(
         "--mean", metavar="R,G,B", type=_numbers, help="for .onnx: units of 0 to 255, 1 number or 3 (default: ImageNet)"
