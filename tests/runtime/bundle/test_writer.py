@@ -82,7 +82,7 @@ def test_existing_path_is_refused_and_left_alone(parts: Any, tmp_path: Path, mak
 
 
 def test_missing_parent_is_refused(parts: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be written: No such file or directory; choose a folder that exists"):
+    with pytest.raises(InputError, match="absent is not a folder that can be written to; expected one to put bundle into"):
         parts().write(tmp_path / "absent" / "bundle")
     assert list(tmp_path.iterdir()) == []
 
@@ -90,7 +90,7 @@ def test_missing_parent_is_refused(parts: Any, tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_folder_without_permission_is_refused(parts: Any, tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="cannot be written: Permission denied"):
+    with pytest.raises(InputError, match="is not a folder that can be written to"):
         parts().write(tmp_path / "bundle")
 
 
