@@ -15,7 +15,7 @@ from flawline.benchmarks.accuracy import MeanAccuracy
 from flawline.benchmarks.commands.options import add_data, add_output, add_threads, positive, say, several
 from flawline.benchmarks.datasets import open_dataset
 from flawline.benchmarks.environment import describe
-from flawline.benchmarks.results import detector_facts, heading, result
+from flawline.benchmarks.record import detector_facts, heading, result
 from flawline.benchmarks.tables import table, write_json
 from flawline.export.commands.options import add_model, add_network, fit_options
 from flawline.runtime.bundle import Manifest

@@ -21,7 +21,7 @@ from flawline.benchmarks.commands.options import add_data, add_output, add_threa
 from flawline.benchmarks.environment import describe
 from flawline.benchmarks.jl import headline, study, text
 from flawline.benchmarks.jl.sweep import DEFAULT_EPSILONS, Epsilon
-from flawline.benchmarks.results import heading, result, unstable
+from flawline.benchmarks.record import heading, result, unstable
 from flawline.benchmarks.tables import write_json
 from flawline.benchmarks.timing import null_overhead
 from flawline.calibration.projections import KINDS

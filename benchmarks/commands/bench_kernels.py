@@ -16,7 +16,7 @@ from dataclasses import asdict
 from flawline.benchmarks.commands.options import add_output, positive, say, several
 from flawline.benchmarks.environment import describe
 from flawline.benchmarks.kernels import FRAMES_OF_A_BATCH, Measured, measure
-from flawline.benchmarks.results import heading, result, unstable
+from flawline.benchmarks.record import heading, result, unstable
 from flawline.benchmarks.tables import table, write_json
 from flawline.benchmarks.timing import null_overhead
 from flawline.export.commands.options import words

@@ -19,7 +19,7 @@ from flawline.benchmarks import latency
 from flawline.benchmarks.commands.options import add_output, positive, say, several
 from flawline.benchmarks.environment import describe
 from flawline.benchmarks.latency import Floor, Latency
-from flawline.benchmarks.results import detector_facts, heading, result, unstable
+from flawline.benchmarks.record import detector_facts, heading, result, unstable
 from flawline.benchmarks.tables import table, write_json
 from flawline.benchmarks.timing import null_overhead
 from flawline.export.commands.options import add_network, fit_options

@@ -17,7 +17,7 @@ from flawline.benchmarks import demo, report
 from flawline.benchmarks.commands.options import add_threads
 from flawline.benchmarks.environment import describe
 from flawline.benchmarks.jl import study
-from flawline.benchmarks.results import result
+from flawline.benchmarks.record import result
 from flawline.benchmarks.tables import write_json
 from flawline.benchmarks.timing import null_overhead
 from flawline.runtime.files import write_whole

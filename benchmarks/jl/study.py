@@ -13,7 +13,7 @@ from flawline.benchmarks.jl.accuracy import Accuracy
 from flawline.benchmarks.jl.cost import Cost
 from flawline.benchmarks.jl.features import collect_features
 from flawline.benchmarks.jl.sweep import DEFAULT_EPSILONS, Case, Epsilon, cases
-from flawline.benchmarks.results import result
+from flawline.benchmarks.record import result
 from flawline.benchmarks.timing import Timing
 from flawline.calibration.projections import Kind
 from flawline.export.features import open_backbone
