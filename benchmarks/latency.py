@@ -107,7 +107,7 @@ def peak_memory_bytes(bundle: Path, image: Path) -> int:
     Raises:
         FlawlineError: Scoring failed.
     """
-    command = [sys.executable, "-c", _PEAK_SCRIPT, "score", str(bundle), str(image)]
+    command = [sys.executable, "-c", _PEAK_SCRIPT, "score", str(bundle), str(image), "--any-size"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stderr.splitlines()
     if not lines or not lines[-1].startswith("VmHWM"):

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from flawline.runtime.errors import InputError
-from flawline.runtime.images import read_image
+from flawline.runtime.images import SMALLEST_SIDE_PX, read_image, require_size
 from flawline.runtime.progress import progress
-
-SMALLEST_SIDE_PX = 16
 
 
 class GoodImages(NamedTuple):
@@ -53,10 +51,7 @@ def check_images(images: Sequence[Path], *, skip_bad: bool = False) -> GoodImage
     for path in progress(images, label="checking"):
         try:
             frame = read_image(path)
-            if min(frame.shape[:2]) < SMALLEST_SIDE_PX:
-                raise InputError(
-                    f"{path} is {frame.shape[1]} x {frame.shape[0]} px; expected at least {SMALLEST_SIDE_PX} px each way"
-                )
+            require_size(frame, SMALLEST_SIDE_PX, path)
         except InputError as error:
             if not skip_bad:
                 raise
