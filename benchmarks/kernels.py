@@ -19,8 +19,9 @@ Floats = npt.NDArray[np.float32]
 FRAMES_OF_A_BATCH = 8
 # Copies together exceed the last-level cache by this factor, so that nothing of a copy is left when its turn comes.
 _BEYOND_CACHE = 1.25
-# A cache that is filled by evictions from the one before it takes more than one pass to hold an array again.
-_PRIMING_CALLS = 4
+# Untimed calls before each timed one. A cache that is filled by evictions from the one before it takes more than one pass
+# to hold an array again. Among copies one call, on the copy before, wakes the threads and leaves the next copy cold.
+_PRIMING_CALLS = {"cache": 4, "memory": 1}
 _COMPARED_POSITIONS = 64
 _RELATIVE_TOLERANCE = 1e-4
 
@@ -121,9 +122,7 @@ def measure(
             exceeds_cache=used * factor_bytes > cache_bytes,
             factor_bytes=factor_bytes,
             necessary_bytes=positions * dimension * (dimension + 1) // 2 * np.dtype(factors).itemsize,
-            timings=_time(
-                gaussians[:used], inverses[:used], vectors, count, rounds, prime=_PRIMING_CALLS * (residence == "cache")
-            ),
+            timings=_time(gaussians[:used], inverses[:used], vectors, count, rounds, prime=_PRIMING_CALLS[residence]),
         )
         for count in threads
         for residence, used in (("cache", 1), ("memory", copies))

@@ -1,6 +1,7 @@
 """The Gaussians that say what is normal, in the form in which the kernels read them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -68,3 +69,21 @@ class Gaussians:
     def outputs(self) -> int:
         """P, the number of distances per frame."""
         return int(self.assignment.shape[0])
+
+    def processing_order(self, group: int) -> npt.NDArray[np.int32]:
+        """The outputs, group by group, and inside a group by Gaussian, so that a factor is read once for all its vectors.
+
+        Args:
+            group: Outputs that are worked on together; consecutive ones.
+
+        Returns:
+            int32 (P,).
+        """
+        if np.all(self.assignment[1:] >= self.assignment[:-1]):
+            return np.arange(self.outputs, dtype=np.int32)
+        return np.lexsort((self.assignment, np.arange(self.outputs) // group)).astype(np.int32)
+
+    @cached_property
+    def order(self) -> npt.NDArray[np.int32]:
+        """The processing order of all outputs as one group; found once, since it takes longer than to score some."""
+        return self.processing_order(self.outputs)

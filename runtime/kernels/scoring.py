@@ -88,7 +88,7 @@ class MahalanobisMap:
             self._engine = reference.MahalanobisMap(gaussians, size, upsampling, sigma)
         else:
             rows = _rows_per_group(gaussians, batch)
-            order = _processing_order(gaussians, rows * size[1])
+            order = gaussians.processing_order(rows * size[1])
             self._engine = _native.MahalanobisMap(
                 chosen, native_gaussians(gaussians), resamplings, smoothing, order, *size, rows, batch, threads
             )
@@ -156,8 +156,7 @@ def mahalanobis(
     if chosen == REFERENCE:
         out[...] = reference.mahalanobis(x, gaussians)
     else:
-        order = _processing_order(gaussians, gaussians.outputs)
-        _native.mahalanobis(chosen, x, native_gaussians(gaussians), order, threads, out)
+        _native.mahalanobis(chosen, x, native_gaussians(gaussians), gaussians.order, threads, out)
     return out
 
 
@@ -165,11 +164,3 @@ def _rows_per_group(gaussians: Gaussians, batch: int) -> int:
     """Rows of a map to embed before they are scored: more than one only where their Gaussians are the same."""
     shared = gaussians.outputs // gaussians.count
     return max(1, min(shared, -(-_VECTORS_PER_FACTOR // batch)))
-
-
-def _processing_order(gaussians: Gaussians, group: int) -> npt.NDArray[np.int32]:
-    """The outputs, group by group, and inside a group by Gaussian, so that a factor is read once for all its vectors."""
-    assignment = gaussians.assignment
-    if np.all(assignment[1:] >= assignment[:-1]):
-        return np.arange(gaussians.outputs, dtype=np.int32)
-    return np.lexsort((assignment, np.arange(gaussians.outputs) // group)).astype(np.int32)

@@ -85,16 +85,18 @@ void MapEngine::run(const std::vector<const float*>& maps, int64_t frames, float
     const std::lock_guard<std::mutex> lock(mutex_);
     float* distances = plan_.filter.radius ? distances_.get() : out;
     const int64_t groups = (plan_.height + plan_.group_rows - 1) / plan_.group_rows;
+    Shares group_shares(groups, pool_.parts());
     pool_.run([&](int part) {
-        const Slice slice(groups, part, pool_.parts());
-        for (int64_t group = slice.begin; group < slice.end; ++group) {
-            score_group(maps, frames, group, scratch_[part], distances);
+        for (int64_t group, end; group_shares.take(group, end);) {
+            for (; group < end; ++group) score_group(maps, frames, group, scratch_[part], distances);
         }
     });
     // A second stage, because a smoothed row needs rows that other threads have scored.
+    Shares row_shares(frames * plan_.height, pool_.parts());
     pool_.run([&](int part) {
-        const Slice slice(frames * plan_.height, part, pool_.parts());
-        for (int64_t row = slice.begin; row < slice.end; ++row) finish_row(row, distances, scratch_[part], out);
+        for (int64_t row, end; row_shares.take(row, end);) {
+            for (; row < end; ++row) finish_row(row, distances, scratch_[part], out);
+        }
     });
     for (int64_t frame = 0; frame < frames; ++frame) {
         scores[frame] = maximum(row_maxima_.get() + frame * plan_.height, plan_.height);
@@ -106,12 +108,13 @@ void embeddings(const Kernels& kernels, const std::vector<Resampling>& resamplin
                 int threads, float* out) {
     const int64_t scratch_size = widest(resamplings) * dimension;
     const AlignedFloats scratch(threads * scratch_size);
-    Pool& pool = shared_pool(threads);
-    pool.run([&](int part) {
-        const Slice slice(frames * height, part, threads);
-        for (int64_t row = slice.begin; row < slice.end; ++row) {
-            embed(kernels, resamplings, maps, row / height, dimension, row % height, width,
-                  scratch.get() + part * scratch_size, out + row * width * dimension);
+    Shares shares(frames * height, threads);
+    shared_pool(threads).run([&](int part) {
+        for (int64_t row, end; shares.take(row, end);) {
+            for (; row < end; ++row) {
+                embed(kernels, resamplings, maps, row / height, dimension, row % height, width,
+                      scratch.get() + part * scratch_size, out + row * width * dimension);
+            }
         }
     });
 }
@@ -120,11 +123,12 @@ void mahalanobis(const Kernels& kernels, const Gaussians& gaussians, const Vecto
                  int64_t outputs, int threads, float* out) {
     const int64_t scratch_size = kernels.distances_scratch(gaussians.dimension);
     const AlignedFloats scratch(threads * scratch_size);
-    Pool& pool = shared_pool(threads);
-    pool.run([&](int part) {
-        const Slice slice(outputs, part, threads);
-        kernels.distances(gaussians, vectors, order + slice.begin, slice.end - slice.begin,
-                          scratch.get() + part * scratch_size, out, outputs);
+    Shares shares(outputs, threads);
+    shared_pool(threads).run([&](int part) {
+        for (int64_t begin, end; shares.take(begin, end);) {
+            kernels.distances(gaussians, vectors, order + begin, end - begin, scratch.get() + part * scratch_size, out,
+                              outputs);
+        }
     });
 }
 
@@ -132,22 +136,24 @@ void smooth(const Kernels& kernels, const Filter& filter, const float* maps, int
             int64_t width, int threads, float* out) {
     const int64_t scratch_size = width + 2 * filter.radius;
     const AlignedFloats scratch(threads * scratch_size);
-    Pool& pool = shared_pool(threads);
-    pool.run([&](int part) {
-        const Slice slice(frames * height, part, threads);
-        for (int64_t row = slice.begin; row < slice.end; ++row) {
-            kernels.smooth_row(filter, maps + row / height * height * width, row % height, width,
-                               scratch.get() + part * scratch_size, out + row * width);
+    Shares shares(frames * height, threads);
+    shared_pool(threads).run([&](int part) {
+        for (int64_t row, end; shares.take(row, end);) {
+            for (; row < end; ++row) {
+                kernels.smooth_row(filter, maps + row / height * height * width, row % height, width,
+                                   scratch.get() + part * scratch_size, out + row * width);
+            }
         }
     });
 }
 
 uint64_t checksum(const Kernels& kernels, const unsigned char* bytes, int64_t size, int threads) {
     std::vector<uint64_t> sums(threads);
-    Pool& pool = shared_pool(threads);
-    pool.run([&](int part) {
-        const Slice slice(size, part, threads);
-        sums[part] = kernels.checksum(bytes + slice.begin, slice.end - slice.begin);
+    Shares shares(size, threads);
+    shared_pool(threads).run([&](int part) {
+        for (int64_t begin, end; shares.take(begin, end);) {
+            sums[part] ^= kernels.checksum(bytes + begin, end - begin);
+        }
     });
     uint64_t sum = 0;
     for (const uint64_t part : sums) sum ^= part;

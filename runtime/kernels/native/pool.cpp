@@ -13,8 +13,9 @@
 namespace flawline {
 namespace {
 
-// Long enough to catch the next stage of the same call, short enough to leave the core to the network that runs next.
-constexpr std::chrono::microseconds kSpin{30};
+// Long enough to catch the next stage or the next call of a loop: a thread that sleeps takes about 100 us to wake. Short
+// enough to leave the core to the network that runs next.
+constexpr std::chrono::microseconds kSpin{60};
 
 void relax() {
 #if defined(__x86_64__)

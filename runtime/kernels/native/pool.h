@@ -1,15 +1,31 @@
-// A small pool of persistent threads that divides work statically.
+// A small pool of persistent threads, and how they share work.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 
 namespace flawline {
 
-// The half-open range of `count` items that falls to one of `parts`.
-struct Slice {
-    int64_t begin, end;
-    Slice(int64_t count, int part, int parts) : begin(count * part / parts), end(count * (part + 1) / parts) {}
+// Hands out ranges of `count` items to whichever thread is free, several to each: a thread that wakes late, or whose core
+// is busy, takes fewer. Every item is worked on by itself, so results do not depend on who takes it.
+class Shares {
+public:
+    Shares(int64_t count, int threads)
+        : count_(count), size_(threads == 1 ? count : std::max<int64_t>(1, count / (kPerThread * threads))) {}
+
+    // Moves [begin, end) to the next range; false when all are taken.
+    bool take(int64_t& begin, int64_t& end) {
+        begin = next_.fetch_add(size_, std::memory_order_relaxed);
+        end = std::min(begin + size_, count_);
+        return begin < count_;
+    }
+
+private:
+    static constexpr int kPerThread = 8;
+    const int64_t count_, size_;
+    std::atomic<int64_t> next_{0};
 };
 
 class Pool {
