@@ -82,7 +82,9 @@ def test_existing_path_is_refused_and_left_alone(parts: Any, tmp_path: Path, mak
 
 
 def test_missing_parent_is_refused(parts: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="absent is not a folder that can be written to; expected one to put bundle into"):
+    with pytest.raises(
+        InputError, match="absent is not a folder that can be written to; expected one to put bundle into"
+    ):
         parts().write(tmp_path / "absent" / "bundle")
     assert list(tmp_path.iterdir()) == []
 
