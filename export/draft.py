@@ -44,6 +44,7 @@ def draft(
             height=exported.height,
             width=exported.width,
             channels=good.channels,
+            layout=options.layout,
             interpolation="area" if shrinks else "linear",
             source_height=source_height,
             source_width=source_width,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy.typing as npt
 
@@ -128,6 +128,7 @@ def export_features(
     backbone: Backbone,
     *,
     channels: int,
+    layout: Literal["nhwc", "nchw"] = "nhwc",
     projection: projections.Kind,
     dimension: int | None,
     map_stride: int | None,
@@ -138,6 +139,7 @@ def export_features(
     Args:
         backbone: The network.
         channels: 1 for grey images, 3 for colour.
+        layout: Order of the axes of the graph's input.
         projection: Kind of projection.
         dimension: Channels that remain; 100, or all if there are fewer, if None.
         map_stride: Input pixels per position of the map; the network's default if None. A network from an ONNX file has
@@ -157,6 +159,7 @@ def export_features(
         height=backbone.size,
         width=backbone.size,
         channels=channels,
+        layout=layout,
         mean=backbone.mean,
         std=backbone.std,
         projection=matrix,

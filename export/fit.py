@@ -87,6 +87,7 @@ def _fit(images: Sequence[Path], out: Path, options: FitOptions, say: Say) -> bu
     exported = export_features(
         backbone,
         channels=good.channels,
+        layout=options.layout,
         projection=options.projection,
         dimension=options.dimension,
         map_stride=options.map_stride,

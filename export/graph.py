@@ -8,7 +8,7 @@ depth of the network; the sum over resolutions is left to the kernel behind the 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,7 @@ def compose(
     height: int,
     width: int,
     channels: int,
+    layout: Literal["nhwc", "nchw"] = "nhwc",
     mean: Sequence[float],
     std: Sequence[float],
     projection: npt.NDArray[np.float32] | None,
@@ -63,13 +64,15 @@ def compose(
     """Composes normalisation, network and projection into one graph.
 
     Layers finer than the map are averaged down to it; layers of one resolution share one convolution; each coarser
-    resolution has its own and stays coarse. The graph's input `frame` is uint8 (N, height, width, channels).
+    resolution has its own and stays coarse. The graph's input `frame` is uint8 (N, height, width,
+    channels), or (N, channels, height, width) in the layout nchw.
 
     Args:
         graph: The network, cut at its layers.
         height: Of the frame, in pixels; that of the graph.
         width: Of the frame, in pixels; that of the graph.
         channels: Of the frame: 3 (RGB), or 1 (grey, given to every channel of the network).
+        layout: Order of the frame's axes.
         mean: Subtracted from the frame, one number per channel of the network, in units of 0 to 255.
         std: What the frame is divided by after that, likewise.
         projection: float32 (d, D), D the channels of all layers together, in the order of `graph.layers`. None leaves
@@ -92,7 +95,7 @@ def compose(
     image, layers = f"network/{graph.input}", [f"network/{name}" for name in graph.layers]
 
     before, behind = _Nodes(), _Nodes()
-    _normalise(before, image, channels, graph.image_channels, mean, std)
+    _normalise(before, image, channels, layout, graph.image_channels, mean, std)
     resolutions = _to_map(behind, graph, layers, size)
     columns = np.cumsum((0, *graph.channels))
     outputs = []
@@ -107,12 +110,13 @@ def compose(
         outputs.append((name, *resolution))
 
     dimension = graph.depth if projection is None else len(projection)
+    frame_shape = (BATCH, height, width, channels) if layout == "nhwc" else (BATCH, channels, height, width)
     opsets = list(network.opset_import)
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             [*before.nodes, *network.graph.node, *behind.nodes],
             "features",
-            [onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, (BATCH, height, width, channels))],
+            [onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, frame_shape)],
             [
                 onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (BATCH, dimension, h, w))
                 for name, h, w in outputs
@@ -159,7 +163,13 @@ def _check_projection(graph: FeatureGraph, projection: npt.NDArray[np.float32] |
 
 
 def _normalise(
-    nodes: _Nodes, image: str, channels: int, image_channels: int, mean: Sequence[float], std: Sequence[float]
+    nodes: _Nodes,
+    image: str,
+    channels: int,
+    layout: str,
+    image_channels: int,
+    mean: Sequence[float],
+    std: Sequence[float],
 ) -> None:
     if channels not in (1, image_channels):
         raise InputError(
@@ -172,7 +182,7 @@ def _normalise(
     scale = nodes.constant("scale", (1 / std_).astype(np.float32).reshape(1, -1, 1, 1))
     shift = nodes.constant("shift", (-mean_ / std_).astype(np.float32).reshape(1, -1, 1, 1))
     # Transposed as bytes, a quarter of the traffic of floats. A grey plane becomes three by broadcasting.
-    planes = nodes.add("Transpose", [INPUT], "frame_nchw", perm=(0, 3, 1, 2))
+    planes = INPUT if layout == "nchw" else nodes.add("Transpose", [INPUT], "frame_nchw", perm=(0, 3, 1, 2))
     pixels = nodes.add("Cast", [planes], "frame_float", to=onnx.TensorProto.FLOAT)
     scaled = nodes.add("Mul", [pixels, scale], "frame_scaled")
     nodes.add("Add", [scaled, shift], image)

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from typing import Literal
 
 from flawline.calibration import projections
 from flawline.calibration.statistics import StatisticsOptions
@@ -18,6 +19,7 @@ class FitOptions:
         layers: Feature layers; the network's default ones if None.
         weights: Weights file, `random`, or None for the installed default.
         image_size: Height and width of the network's input, px; the network's default if None.
+        layout: Order of the axes of the graph's input; frames stay (height, width) or (height, width, 3).
         map_stride: Input pixels per position of the map; the network's default if None.
         mean: Per RGB channel in units of 0 to 255, for an ONNX file; a named network brings its own.
         std: Likewise.
@@ -39,6 +41,7 @@ class FitOptions:
     layers: tuple[str, ...] | None = None
     weights: str | None = None
     image_size: int | None = None
+    layout: Literal["nhwc", "nchw"] = "nhwc"
     map_stride: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None

@@ -83,7 +83,7 @@ class Reference:
         if self._network is None:
             maps = [features[0].astype(np.float64) for features in self._extractor.run()]
             return np.asarray(sum(self._resample(features) for features in maps))
-        maps = self._run_torch(self._network, self._extractor.input[0])
+        maps = self._run_torch(self._network, self._extractor.pixels[0])
         concatenated = np.concatenate([self._resample(features) for features in maps], axis=2)
         return np.asarray(concatenated @ self._projection.T, np.float64)
 

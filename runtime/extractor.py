@@ -31,7 +31,7 @@ class FeatureExtractor:
 
     Attributes:
         backend_name: Name of the engine that runs.
-        input: uint8 (B, H, W, C), what the network sees.
+        pixels: uint8 (B, H, W, C), what the network sees; a view of its input, whatever the layout of that.
         maps: float32 (B, d, h, w) per scale, finest first, overwritten by each `run`.
     """
 
@@ -48,19 +48,22 @@ class FeatureExtractor:
     ) -> None:
         self._size = (frame_input.height, frame_input.width)
         self._channels = frame_input.channels
+        planar = frame_input.layout == "nchw"
         self._shrink = cv2.INTER_AREA if frame_input.interpolation == "area" else cv2.INTER_LINEAR
         self._backend = open_backend(
             backend,
             features,
-            (batch, *self._size, self._channels),
+            (batch, self._channels, *self._size) if planar else (batch, *self._size, self._channels),
             [(batch, dimension, output.height, output.width) for output in network.outputs],
             threads=threads,
         )
         self.backend_name = self._backend.name
-        self.input = self._backend.input
         self.maps = self._backend.outputs
-        # Views made once: (H, W) for grey, (H, W, 3) for colour, as cv2.resize wants its destination.
-        self._slots = [slot[..., 0] if self._channels == 1 else slot for slot in self._backend.input]
+        # Views made once: (H, W) for grey, (H, W, 3) for colour, as frames are.
+        self.pixels = self._backend.input.transpose(0, 2, 3, 1) if planar else self._backend.input
+        self._slots = [slot[..., 0] if self._channels == 1 else slot for slot in self.pixels]
+        # cv2.resize writes whole pixels side by side; where the input has planes, by way of this.
+        self._resized = np.empty(self._slots[0].shape, np.uint8) if planar and self._channels > 1 else None
 
     def load(self, slot: int, frame: npt.NDArray[np.uint8]) -> None:
         """Puts a frame into the input buffer.
@@ -89,7 +92,11 @@ class FeatureExtractor:
             return
         shrinks = frame.shape[0] >= target.shape[0] and frame.shape[1] >= target.shape[1]
         # INTER_AREA is an average only where both sides shrink; elsewhere it degenerates to nearest neighbours.
-        cv2.resize(frame, target.shape[1::-1], dst=target, interpolation=self._shrink if shrinks else cv2.INTER_LINEAR)
+        interpolation = self._shrink if shrinks else cv2.INTER_LINEAR
+        resized = target if self._resized is None else self._resized
+        cv2.resize(frame, target.shape[1::-1], dst=resized, interpolation=interpolation)
+        if self._resized is not None:
+            target[...] = resized
 
     def run(self) -> tuple[npt.NDArray[np.float32], ...]:
         """Runs the network on the whole batch and returns `maps`."""

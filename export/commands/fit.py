@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="BUNDLE", type=Path, required=True, help="bundle to make; must not exist")
     network = parser.add_argument_group("network")
     add_network(network)
+    network.add_argument(
+        "--layout", choices=["nhwc", "nchw"], default=default.layout, help="of the input (default: %(default)s)"
+    )
     network.add_argument("--precision", choices=["fp32"], default="fp32", help="of the network (default: %(default)s)")
     model = parser.add_argument_group("model of normal")
     model.add_argument(

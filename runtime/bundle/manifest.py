@@ -41,6 +41,8 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
     width: Side
     channels: Literal[1, 3]
     """1 grey, 3 RGB; frames of the other kind are refused, never converted in silence."""
+    layout: Literal["nhwc", "nchw"] = "nhwc"
+    """Order of the axes of the network's input; frames are always (height, width) or (height, width, 3)."""
     interpolation: Literal["area", "linear"]
     source_height: Side | None = None
     """Size of the good images if all were alike."""

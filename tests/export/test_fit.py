@@ -9,7 +9,7 @@ from flawline.calibration.statistics import StatisticsOptions
 from flawline.export import parity
 from flawline.export.fit import FitOptions, fit_bundle
 from flawline.runtime import Detector, InputError, ResourceError
-from flawline.runtime.images import list_images, read_image
+from flawline.runtime.images import list_images, read_image, write_image
 
 
 def options(tiny_network, **changes):
@@ -81,6 +81,23 @@ def test_a_named_network_scores_like_torch_in_float64(good_images, tmp_path):
     assert report["reference"].startswith("torch features in float64")
     assert report["relative_error_max"] <= 1e-4
     assert not bundle.manifest.network.weights.random
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_the_layout_of_the_input_changes_no_score(colour, good_images, tiny_network, tmp_path):
+    images = list_images(good_images)
+    if colour:
+        for path in images:
+            frame = read_image(path)
+            write_image(tmp_path / path.name, np.stack([frame, np.roll(frame, 3, 0), 255 - frame], axis=2))
+        images = list_images(tmp_path)
+    scores = []
+    for layout in ("nhwc", "nchw"):
+        bundle = fit_bundle(images, tmp_path / f"{layout}.flaw", options(tiny_network, layout=layout))
+        assert bundle.manifest.input.layout == layout
+        with Detector.open(bundle.path) as detector:
+            scores.append([detector(read_image(path)).score for path in images[:5]])
+    np.testing.assert_array_equal(scores[0], scores[1])
 
 
 def test_random_weights_are_said_for_ever(good_images, tmp_path):

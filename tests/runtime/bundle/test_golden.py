@@ -10,7 +10,7 @@ from flawline.runtime import bundle, kernels
 from flawline.runtime.bundle import contents, tensors
 
 FOLDER = Path(__file__).parents[2] / "golden" / "bundle_1_0"
-HASH = "0230a1eb814569b80e11dd03913e3630f20d6fe2be65c5b6e6af8271b7407475"
+HASH = "f4a922c9965c8ad2f4e9dd9adb77436d346599b8a1e746a62e62dfbe21eab4a1"
 
 
 def statistics() -> dict[str, np.ndarray]:
@@ -41,7 +41,13 @@ def manifest() -> bundle.Manifest:
         flawline="0.1.0",
         detector="padim",
         input=bundle.Input(
-            height=32, width=32, channels=3, interpolation="linear", source_height=None, source_width=None
+            height=32,
+            width=32,
+            channels=3,
+            layout="nhwc",
+            interpolation="linear",
+            source_height=None,
+            source_width=None,
         ),
         network=bundle.Network(
             name="golden",
