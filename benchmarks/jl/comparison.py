@@ -191,7 +191,7 @@ def sentence(metric: str, found: Sequence[Difference]) -> str:
             where = ", ".join(f"{one.dimension} ({one.mean:+.3f})" for one in there)
             parts.append(f"{text} at d = {where}")
     return (
-        f"{metric}, epsilon {first.epsilon}: JL with a {first.kind} projection, against random selection, "
+        f"{metric}, epsilon {first.epsilon}: JL ({first.kind} projection) against random selection "
         f"{_join(parts)} ({first.seeds} paired seeds, 95 % t intervals, not corrected for {len(found)} comparisons)."
     )
 

@@ -75,7 +75,7 @@ def test_sentence_follows_from_the_intervals():
         Difference("gaussian", 300, "0.01", -0.02, -0.03, -0.01, 6),
     ]
     assert sentence("image AUROC", found) == (
-        "image AUROC, epsilon 0.01: JL with a gaussian projection, against random selection, is better at d = 8 "
+        "image AUROC, epsilon 0.01: JL (gaussian projection) against random selection is better at d = 8 "
         "(+0.030), "
         "is worse at d = 300 (-0.020) and shows no difference at d = 100 (+0.001) "
         "(6 paired seeds, 95 % t intervals, not corrected for 3 comparisons)."
