@@ -1,10 +1,13 @@
 """Packed storage of lower-triangular whitening factors.
 
-The rows of a factor W (d x d) are taken in blocks of eight, the last one filled up with zero rows. Block b holds the
-columns 0 .. min(8 b + 8, d) - 1, column by column, the eight rows of a column side by side; what lies above the
-diagonal inside the diagonal block is stored as zeros. Blocks follow each other without gaps, and zeros fill a factor up
-to a multiple of 32 elements, so that every fp16 factor starts on a multiple of 64 bytes. One column of a block is then
-one vector load on a CPU (16 bytes of fp16 become eight fp32 lanes), and one 16-byte load of a lane on a GPU.
+The rows of a factor W (d x d) are taken in blocks of eight that end with the last row; zero rows before the first row
+fill up the first block, where rows are short, so that they cost least. A block holds every column from the first of W
+to that of the diagonal in its last row, column by column, the eight rows of a column side by side; what lies above the
+diagonal is stored as zeros. If d is odd, a zero column precedes those of every block: each then has an even number of
+columns, and two columns that are read at once belong to one block. Blocks follow each other without gaps, and zeros
+fill a factor up to a multiple of 32 elements, so that every fp16 factor starts on a multiple of 64 bytes. One column of
+a block is then one vector load on a CPU (16 bytes of fp16 become eight fp32 lanes), and one 16-byte load of a lane on a
+GPU.
 """
 
 from collections.abc import Iterator
@@ -26,15 +29,15 @@ def packed_size(d: int) -> int:
         d: Dimension of the factor, at least 1.
 
     Returns:
-        Elements per factor, a multiple of 32; 1.147 times d (d + 1) / 2 at d = 100.
+        Elements per factor, a multiple of 32; 1.071 times d (d + 1) / 2 at d = 100.
 
     Raises:
         InputError: d is not positive.
     """
     if d < 1:
         raise InputError(f"dimension {d}: expected at least 1")
-    whole = d // BLOCK_ROWS
-    columns = BLOCK_ROWS * whole * (whole + 1) // 2 + (d if d % BLOCK_ROWS else 0)
+    blocks = -(-d // BLOCK_ROWS)
+    columns = blocks * (d + d % 2) - BLOCK_ROWS * blocks * (blocks - 1) // 2
     return -(-columns * BLOCK_ROWS // _ALIGNMENT) * _ALIGNMENT
 
 
@@ -58,7 +61,7 @@ def pack(lower: npt.NDArray[np.floating[Any]], dtype: npt.DTypeLike = np.float16
     d = lower.shape[-1]
     packed = np.zeros((*lower.shape[:-2], packed_size(d)), dtype)
     largest = float(np.finfo(packed.dtype).max)
-    for rows, columns, elements in _blocks(d):
+    for rows, elements in _blocks(d):
         # The negated comparison also catches NaN.
         if not np.all(np.abs(lower[..., rows, :]) <= largest):
             raise InputError(
@@ -66,9 +69,9 @@ def pack(lower: npt.NDArray[np.floating[Any]], dtype: npt.DTypeLike = np.float16
             )
         if np.any(np.triu(lower[..., rows, :], rows.start + 1)):
             raise InputError("factors with values above the diagonal: expected lower-triangular ones")
-        block = packed[..., elements].reshape(*lower.shape[:-2], columns, BLOCK_ROWS)
-        block[..., : rows.stop - rows.start] = np.swapaxes(lower[..., rows, :columns], -1, -2)
-        packed[..., elements] = block.reshape(*lower.shape[:-2], columns * BLOCK_ROWS)
+        block = np.zeros((*lower.shape[:-2], rows.stop + d % 2, BLOCK_ROWS), dtype)
+        block[..., d % 2 :, rows.start - rows.stop :] = np.swapaxes(lower[..., rows, : rows.stop], -1, -2)
+        packed[..., elements] = block.reshape(packed[..., elements].shape)
     return packed
 
 
@@ -88,17 +91,16 @@ def unpack(packed: npt.NDArray[np.floating[Any]], d: int) -> npt.NDArray[np.floa
     if packed.ndim < 1 or packed.shape[-1] != packed_size(d):
         raise InputError(f"packed factors {packed.shape}: expected (..., {packed_size(d)}) for dimension {d}")
     lower = np.zeros((*packed.shape[:-1], d, d), np.float32)
-    for rows, columns, elements in _blocks(d):
-        block = packed[..., elements].reshape(*packed.shape[:-1], columns, BLOCK_ROWS)
-        lower[..., rows, :columns] = np.swapaxes(block[..., : rows.stop - rows.start], -1, -2)
+    for rows, elements in _blocks(d):
+        block = packed[..., elements].reshape(*packed.shape[:-1], rows.stop + d % 2, BLOCK_ROWS)
+        lower[..., rows, : rows.stop] = np.swapaxes(block[..., d % 2 :, rows.start - rows.stop :], -1, -2)
     return lower
 
 
-def _blocks(d: int) -> Iterator[tuple[slice, int, slice]]:
-    """Yields for each block its rows, its number of columns and its elements within the packed factor."""
+def _blocks(d: int) -> Iterator[tuple[slice, slice]]:
+    """Yields for each block its rows of the factor and its elements within the packed factor."""
     start = 0
-    for first in range(0, d, BLOCK_ROWS):
-        last = min(first + BLOCK_ROWS, d)
-        stop = start + last * BLOCK_ROWS
-        yield slice(first, last), last, slice(start, stop)
+    for last in range((d - 1) % BLOCK_ROWS + 1, d + 1, BLOCK_ROWS):
+        stop = start + (last + d % 2) * BLOCK_ROWS
+        yield slice(max(last - BLOCK_ROWS, 0), last), slice(start, stop)
         start = stop

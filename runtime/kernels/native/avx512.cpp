@@ -16,10 +16,12 @@ struct Avx512 {
     static int64_t lifted_size(int64_t dimension) { return (dimension + 15) / 16 * 16 * kBlockRows; }
 
     static FLAWLINE_INLINE void lift(const float* x, const float* mean, int64_t dimension, float* lifted) {
-        for (int64_t i = 0; i < dimension; i += 16, lifted += 16 * kBlockRows) {
-            const int64_t rest = dimension - i;
-            const __mmask16 mask = rest >= 16 ? 0xFFFF : static_cast<__mmask16>((1u << rest) - 1);
-            const __m512 centred = _mm512_sub_ps(_mm512_maskz_loadu_ps(mask, x + i), _mm512_maskz_loadu_ps(mask, mean + i));
+        // Of an odd dimension, the first lane is the zero in front: nothing is read for a lane that is masked out.
+        unsigned mask = dimension % 2 ? 0xFFFE : 0xFFFF;
+        for (int64_t i = -(dimension % 2); i < dimension; i += 16, lifted += 16 * kBlockRows, mask = 0xFFFF) {
+            if (dimension - i < 16) mask &= (1u << (dimension - i)) - 1;
+            const __m512 centred = _mm512_sub_ps(_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), x + i),
+                                                 _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), mean + i));
             __m512i column = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
             for (int pair = 0; pair < 8; ++pair) {
                 _mm512_storeu_ps(lifted + 16 * pair, _mm512_permutexvar_ps(column, centred));

@@ -5,7 +5,7 @@
 //   kColumns        columns per register
 //   kVectors        vectors that share a pass over a factor, a power of two up to kMostVectors
 //   lifted_size(d)  floats that a lifted vector takes
-//   lift            writes x - mean in the form in which `multiplier` reads it; zeros stand beyond d
+//   lift            writes x - mean, after a zero if d is odd, in the form in which `multiplier` reads it
 //   multiplier      the values that belong to the columns of a register
 //   zero, load, fma on registers; fold: the sum over the columns of two registers, as eight rows
 //
@@ -38,9 +38,10 @@ FLAWLINE_INLINE void squared_norms(const Element* factor, const float* lifted, i
     using Register = typename Set::Register;
     const int64_t stride = Set::lifted_size(dimension);
     constexpr int64_t kStep = Set::kColumns;
+    // Blocks end with the last row, and their columns are made even by a zero column in front.
+    const int64_t most = dimension + dimension % 2;
     Lanes sums[N] = {};
-    for (int64_t first = 0; first < dimension; first += kBlockRows) {
-        const int64_t columns = first + kBlockRows < dimension ? first + kBlockRows : dimension;
+    for (int64_t columns = (most - 1) % kBlockRows + 1; columns <= most; columns += kBlockRows) {
         Register even[N], odd[N];
         for (int n = 0; n < N; ++n) even[n] = odd[n] = Set::zero();
         int64_t column = 0;
@@ -53,13 +54,13 @@ FLAWLINE_INLINE void squared_norms(const Element* factor, const float* lifted, i
                 odd[n] = Set::fma(w1, Set::multiplier(lifted + n * stride, column + kStep), odd[n]);
             }
         }
-        // Only the last block has a rest. A register that holds two columns then reads into the padding that ends
-        // every factor of odd dimension, and multiplies it by the zero beyond the end of the vector.
-        for (; column < columns; column += kStep, factor += kStep * kBlockRows) {
+        // The number of columns is even: registers of one column leave no rest, those of two may leave a whole one.
+        if (kStep == 2 && column < columns) {
             const Register w = Set::load(factor);
             for (int n = 0; n < N; ++n) {
                 even[n] = Set::fma(w, Set::multiplier(lifted + n * stride, column), even[n]);
             }
+            factor += kStep * kBlockRows;
         }
         for (int n = 0; n < N; ++n) {
             const Lanes rows = Set::fold(even[n], odd[n]);

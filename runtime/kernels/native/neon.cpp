@@ -17,6 +17,7 @@ struct Neon {
     static int64_t lifted_size(int64_t dimension) { return (dimension + 15) / 16 * 16; }
 
     static FLAWLINE_INLINE void lift(const float* x, const float* mean, int64_t dimension, float* lifted) {
+        if (dimension % 2) *lifted++ = 0;
         for (int64_t i = 0; i < dimension; ++i) lifted[i] = x[i] - mean[i];
     }
 

@@ -10,7 +10,7 @@ from flawline.runtime import bundle, kernels
 from flawline.runtime.bundle import contents, tensors
 
 FOLDER = Path(__file__).parents[2] / "golden" / "bundle_1_0"
-HASH = "f4a922c9965c8ad2f4e9dd9adb77436d346599b8a1e746a62e62dfbe21eab4a1"
+HASH = "0767778e896b6d2408ade2bbde26d03aca9a1f32ff9773d314734c8459c3e8ae"
 
 
 def statistics() -> dict[str, np.ndarray]:

@@ -34,7 +34,7 @@ def with_entry(array, value):
         ("means", lambda a: a.tolist(), "received list"),
         ("means", lambda a: with_entry(a, np.nan), "means: received NaN or infinity"),
         ("means", lambda a: a.astype(">f4"), "means: received >f4"),
-        ("factors", lambda a: a[..., :-1], r"expected float16 or float32 \(12, 2, 160\)"),
+        ("factors", lambda a: a[..., :-1], r"expected float16 or float32 \(12, 2, 96\)"),
         ("factors", lambda a: a.astype(np.float64), "factors: received float64"),
         ("factors", lambda a: a[:, ::-1], "factors: received a view"),
         ("scales", lambda a: a[:, :1], r"scales: received float32 \(12, 1\)"),
