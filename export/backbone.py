@@ -35,7 +35,7 @@ def export_backbone(network: FeatureNetwork, height: int, width: int) -> Feature
         raise InputError(f"images of {height} x {width} for {network.title}; expected multiples of its stride {stride}")
     # Not one: the exporter takes a batch of one for a constant.
     example = torch.zeros(2, 3, height, width)
-    with _quiet(), _no_cache():
+    with _quiet(), _no_cache(), _interruptible():
         program = torch.onnx.export(
             network.eval(),
             (example,),
@@ -80,3 +80,17 @@ def _no_cache() -> Iterator[None]:
             os.environ.pop(name)
             if before is not None:
                 os.environ[name] = before
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    # The exporter makes an error of its own of whatever interrupts it, Ctrl-C included.
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            cause = cause.__cause__ or cause.__context__
+        raise

@@ -71,7 +71,11 @@ def _parse(words: list[str]) -> argparse.Namespace:
             subparser.formatter_class = argparse.RawDescriptionHelpFormatter
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)
-    return parser.parse_args(words)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        # By the command's own parser, so that its usage is shown and not that of `flawline`.
+        subparsers.choices[options.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
 
 
 def _complain(command: str, message: str) -> int:

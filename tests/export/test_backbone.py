@@ -97,3 +97,17 @@ def test_size_that_is_no_multiple_of_the_stride_is_refused(height: int, width: i
     network, _ = build("efficientnet-lite0", "random")
     with pytest.raises(InputError, match="expected multiples of its stride 16"):
         export_backbone(network, height, width)
+
+
+def test_an_interrupted_export_is_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As torch's exporter does it: the interruption becomes the cause of an error of its own.
+    def export(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as interruption:
+            raise RuntimeError("export failed") from interruption
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    network, _ = build("resnet18", "random")
+    with pytest.raises(KeyboardInterrupt):
+        export_backbone(network, 64, 64)

@@ -125,3 +125,14 @@ def test_every_command_has_help(command, capsys):
         main([command, "--help"])
     assert raised.value.code == 0
     assert f"flawline {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["fit", "score", "stream"])
+def test_a_mistyped_option_shows_the_usage_of_its_command(command, capsys):
+    positional = {"fit": ["good", "--out", "x"], "score": ["b", "i.png"], "stream": ["b", "--source", "replay:x"]}
+    with pytest.raises(SystemExit) as caught:
+        main([command, *positional[command], "--dimm", "3"])
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"usage: flawline {command} ")
+    assert "unrecognized arguments: --dimm 3" in message
