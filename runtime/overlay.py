@@ -16,6 +16,7 @@ else:
 
 MAX_OPACITY = 0.6
 BOX_COLOUR = (255, 255, 255)
+OUTLINE_COLOUR = (0, 0, 0)
 
 
 def overlay(
@@ -45,5 +46,7 @@ def overlay(
     line_px = max(1, round(min(height, width) / 250))
     for region in regions:
         corner = (region.x + region.width - 1, region.y + region.height - 1)
+        # Light on dark, so that a box is seen on any picture and any heat.
+        cv2.rectangle(blended, (region.x, region.y), corner, OUTLINE_COLOUR, 3 * line_px)
         cv2.rectangle(blended, (region.x, region.y), corner, BOX_COLOUR, line_px)
     return blended

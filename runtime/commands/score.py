@@ -8,6 +8,7 @@ high. --heatmaps writes each image with its anomaly map and boxes.
 """
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,13 +47,13 @@ def run(options: argparse.Namespace) -> int:
     from flawline.runtime.overlay import overlay
     from flawline.runtime.scored_image import ScoredImage
 
-    images = [image for path in options.images for image in (list_images(path) if path.is_dir() else [path])]
-    overlays = _overlay_paths(images, options.heatmaps) if options.heatmaps else {}
-    if options.heatmaps:
-        make_folder(options.heatmaps)
     use_threads(options.threads)
     failed = 0
     with Detector.open(options.bundle, backend=options.backend, threads=options.threads) as detector:
+        images = [image for path in options.images for image in (list_images(path) if path.is_dir() else [path])]
+        overlays = _overlay_paths(images, options.heatmaps) if options.heatmaps else {}
+        if options.heatmaps:
+            make_folder(options.heatmaps)
         if options.threshold is not None:
             detector.threshold = options.threshold
         for path in images:
@@ -102,9 +103,10 @@ def _require_source_size(path: Path, size: tuple[int, ...], frame_input: "Input"
 def _overlay_paths(images: list[Path], folder: Path) -> dict[Path, Path]:
     """Names overlays after their images; of images of one name, the second and further get a number."""
     paths: dict[Path, Path] = {}
-    for image in images:
-        candidates = (
-            folder / f"{image.stem}{suffix}.png" for suffix in ["", *(f"-{n}" for n in range(2, len(images) + 2))]
-        )
-        paths[image] = next(path for path in candidates if path not in paths.values())
+    taken: set[str] = set()
+    for image in dict.fromkeys(images):
+        names = itertools.chain([image.stem], (f"{image.stem}-{number}" for number in itertools.count(2)))
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
+        paths[image] = folder / f"{name}.png"
     return paths
