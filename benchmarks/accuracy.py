@@ -91,7 +91,7 @@ def measure(
         dataset: Good images to draw from and labelled ones to measure on.
         options: How to fit; dimension, seed and numbers of images are set here.
         dimensions: Dimensions to try.
-        fit_images: Images to fit on; None for all that are not held out.
+        fit_images: Images to fit on; None for the data set's default (see `Dataset.split`).
         calibration_images: Good images held out for the threshold, on top of those.
         splits: Number of splits; seeds are 0, 1, ...
         say: Takes a line of what has been measured.

@@ -12,6 +12,7 @@ from flawline.runtime.errors import InputError, MissingExtraError
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 ELPV_LICENCE = "CC BY-NC-SA 4.0, not for commercial use"
 ELPV_GOOD, ELPV_DEFECTIVE = 0.0, 1.0
+SHARED_FIT_IMAGES = 300
 
 
 @dataclass(frozen=True)
@@ -73,18 +74,21 @@ class Dataset:
         The order is that of raw Philox words, so that one seed means one split for ever.
 
         Args:
-            fit_images: How many to fit on; None for all that calibration leaves.
+            fit_images: How many to fit on; None for all that calibration leaves, or for 300 where good images are shared
+                with the test set.
             calibration_images: How many to hold out for the threshold.
             seed: Seed of the draw, 0 or more.
 
         Raises:
             InputError: There are fewer good images than asked for, or none would be left to test on.
         """
+        if fit_images is None and self.shares_good:
+            fit_images = SHARED_FIT_IMAGES
         wanted = calibration_images + (1 if fit_images is None else fit_images)
         if wanted > len(self.good):
             raise InputError(
                 f"{self.name}: {wanted} good images asked for to fit and calibrate, {len(self.good)} are there; "
-                "ask for fewer"
+                "ask for fewer, for instance with --fit-images N"
             )
         words = np.random.Philox(key=seed).random_raw(len(self.good))
         drawn = [self.good[i] for i in np.argsort(words, kind="stable")]
@@ -92,7 +96,12 @@ class Dataset:
         left = tuple(Item(path, "good") for path in sorted(drawn[end:])) if self.shares_good else ()
         test = left + self.test
         if not any(not item.is_defective for item in test):
-            raise InputError(f"{self.name}: no good image is left to test on; fit on fewer of the {len(self.good)}")
+            hint = (
+                f"fit on fewer of the {len(self.good)}: --fit-images N"
+                if self.shares_good
+                else "put some into test/good"
+            )
+            raise InputError(f"{self.name}: no good image is left to test on; {hint}")
         return Split(fit=tuple(drawn[calibration_images:end]), calibration=tuple(drawn[:calibration_images]), test=test)
 
 
@@ -105,6 +114,8 @@ def open_dataset(spec: str) -> Dataset:
     """
     if spec in ("elpv-mono", "elpv-poly"):
         return read_elpv(spec.removeprefix("elpv-"))
+    if not Path(spec).exists():
+        raise InputError(f"{spec} does not exist; expected elpv-mono, elpv-poly or a folder in the MVTec layout")
     return read_mvtec(Path(spec))
 
 

@@ -35,7 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser, required=True)
     add_network(parser)
     parser.add_argument("--dims", metavar="D,...", type=several(positive), default=(100,), help="default: 100")
-    parser.add_argument("--fit-images", metavar="N", type=positive, help="default: all that are not held out")
+    parser.add_argument(
+        "--fit-images",
+        metavar="N",
+        type=positive,
+        help="default: 300 solar cells, or all of a training folder that are not held out",
+    )
     parser.add_argument(
         "--calibration-images",
         metavar="N",

@@ -4,7 +4,8 @@ Frames are real and different from call to call; they are in memory before the c
 is fitted on the images first, with --weights random if only time matters.
 
   flawline bench latency part.flaw --images good/
-  flawline bench latency --images good/ --backbone resnet18 --weights random --dim 100
+  flawline bench latency --images good/ --dim 100
+  flawline bench latency --images good/ --backbone resnet18 --weights random
 """
 
 import argparse
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--runs", metavar="N", type=positive, default=300, help="timed frames (default: %(default)s)")
     fit = parser.add_argument_group("without BUNDLE")
-    add_network(fit, backbone="resnet18")
+    add_network(fit)
     fit.add_argument("--dim", dest="dimension", metavar="D", type=positive, default=100, help="default: %(default)s")
     add_output(parser)
 

@@ -132,10 +132,7 @@ def run(study: Study, say: Callable[[str], None]) -> Outcome:
         ResourceError: Memory would not suffice.
     """
     dataset = open_dataset(study.data)
-    fit_images = study.fit_images
-    if fit_images is None and dataset.shares_good:
-        fit_images = 300
-    split = dataset.split(fit_images, 0, SPLIT_SEED)
+    split = dataset.split(study.fit_images, 0, SPLIT_SEED)
     backbone = open_backbone(
         study.backbone,
         layers=study.layers,

@@ -1,3 +1,4 @@
+import argparse
 import json
 from pathlib import Path
 
@@ -5,6 +6,8 @@ import pytest
 
 from flawline.__main__ import main
 from flawline.benchmarks import demo, html
+from flawline.benchmarks.commands import bench_latency
+from flawline.export.fit import FitOptions
 from flawline.runtime.errors import InputError
 
 
@@ -23,6 +26,12 @@ def test_latency_accounts_for_every_stage(tile_bundle, tiles, tmp_path, capsys):
     assert result["environment"]["kernels"]
     printed = capsys.readouterr().out
     assert "kernel floor" in printed
+
+
+def test_latency_fits_the_default_network():
+    parser = argparse.ArgumentParser()
+    bench_latency.add_arguments(parser)
+    assert parser.parse_args(["--images", "good"]).backbone == FitOptions().backbone
 
 
 def test_accuracy_of_the_real_path(tiles, tiny_words, tmp_path, capsys):

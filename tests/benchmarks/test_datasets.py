@@ -41,6 +41,12 @@ def test_folder_without_test_is_refused(tmp_path):
         datasets.open_dataset(str(tmp_path))
 
 
+def test_a_name_that_does_not_exist_is_told_what_does():
+    message = "elpv-mno does not exist; expected elpv-mono, elpv-poly or a folder in the MVTec layout"
+    with pytest.raises(InputError, match=message):
+        datasets.open_dataset("elpv-mno")
+
+
 def test_split_is_disjoint_and_repeats(layout):
     dataset = datasets.read_mvtec(layout)
     split = dataset.split(2, 1, seed=3)
@@ -66,6 +72,22 @@ def test_solar_cells_test_on_what_the_fit_leaves():
     assert len(good) == len(dataset.good) - 400
     assert not set(good) & (set(split.fit) | set(split.calibration))
     assert all(path.is_file() for path in split.fit)
+
+
+def test_shared_good_images_are_left_to_test_on_by_default(layout):
+    good = tuple(layout / f"{number}.png" for number in range(400))
+    flawed = (datasets.Item(layout / "flawed.png", "defective"),)
+    shared = datasets.Dataset("cells", good, flawed, shares_good=True)
+    split = shared.split(None, 60, seed=0)
+    assert (len(split.fit), len(split.calibration), len(split.test)) == (300, 60, 41)
+    with pytest.raises(InputError, match=r"no good image is left to test on.* --fit-images N"):
+        shared.split(340, 60, seed=0)
+
+
+def test_a_layout_without_good_test_images_is_refused(layout):
+    (layout / "test/good/d.png").unlink()
+    with pytest.raises(InputError, match="put some into test/good"):
+        datasets.read_mvtec(layout).split(2, 1, seed=0)
 
 
 def test_magnetic_tiles(shared_data):
