@@ -74,8 +74,8 @@ class Dataset:
         The order is that of raw Philox words, so that one seed means one split for ever.
 
         Args:
-            fit_images: How many to fit on; None for all that calibration leaves, or for 300 where good images are shared
-                with the test set.
+            fit_images: How many to fit on; None for all that calibration leaves, or for 300 where the test set takes
+                the good images that are left over.
             calibration_images: How many to hold out for the threshold.
             seed: Seed of the draw, 0 or more.
 

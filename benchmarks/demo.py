@@ -209,8 +209,9 @@ def measure_latency(bundle: Path, items: Sequence[Item]) -> tuple[list[Latency],
 
 
 def measure_projections(threads: int, say: Say) -> study.Outcome:
-    """A short `bench jl` on the same cells."""
-    return study.run(study.quick(study.Study(data=f"elpv-{CELLS}", threads=threads)), say)
+    """A short `bench jl` on the same cells; timed on one thread, as the detector is."""
+    asked = study.Study(data=f"elpv-{CELLS}", threads=threads, cost_threads=1)
+    return study.run(study.quick(asked), say)
 
 
 def _draw(items: Sequence[Item], count: int, seed: int) -> list[Item]:

@@ -1,7 +1,7 @@
 """Pieces of a report page: one file, nothing loaded from elsewhere, readable on a phone and in the dark."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -19,25 +19,39 @@ h2 { font-size: 1.2rem; margin: 2.6rem 0 .5rem; padding-top: .8rem; border-top: 
 h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
 p { max-width: 46rem; margin: .5rem 0; }
 .soft { color: var(--soft); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1rem 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.9rem, 1fr)); gap: .75rem; margin: 1rem 0; }
 .tile { background: var(--card); border-radius: .6rem; padding: .8rem .9rem; }
-.tile b { display: block; font-size: 1.55rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
+.tile b { display: block; font-size: 1.5rem; line-height: 1.2;
+  font-variant-numeric: tabular-nums; white-space: nowrap; }
 .tile span { color: var(--soft); font-size: .86rem; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; margin: .6rem 0; }
 th, td { padding: .3rem .75rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
+th:last-child, td:last-child { padding-right: 0; }
+td.part { padding-left: 1.2rem; }
 th { color: var(--soft); font-weight: 600; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
-.shots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: .75rem; }
+.shots { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .75rem; }
+@media (min-width: 60rem) { .shots { grid-template-columns: repeat(4, minmax(0, 1fr)); } }
 figure { margin: 0; }
 figure img { display: block; width: 100%; height: auto; border-radius: .5rem; border: 1px solid var(--line); }
 figure img { background: #fff; }
-figcaption { color: var(--soft); font-size: .84rem; padding: .3rem 0; }
+figcaption { color: var(--soft); font-size: .84rem; padding: .3rem 0; overflow-wrap: anywhere; }
+dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .3rem 1rem; margin: .6rem 0;
+  font-size: .9rem; }
+dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 code { background: var(--card); border-radius: .3rem; padding: .1rem .35rem; font-size: .88em; }
-pre { background: var(--card); border-radius: .6rem; padding: .8rem; overflow-x: auto; font-size: .84rem; }
+pre { background: var(--card); border-radius: .6rem; padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere;
+  font-size: .84rem; }
 pre code { padding: 0; background: none; }
+@media (max-width: 30rem) {
+  th, td { padding: .25rem .4rem .25rem 0; }
+  th:first-child, td:first-child { white-space: normal; }
+  td.part { padding-left: .6rem; }
+  dl { grid-template-columns: minmax(0, 1fr); gap: 0; } dd { margin-bottom: .4rem; }
+}
 """
 
 
@@ -119,11 +133,28 @@ def tiles(items: Sequence[Tile]) -> str:
     return '<div class="tiles">' + "".join(cells) + "</div>"
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table; the first column to the left, the others to the right."""
+def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, parts: Collection[object] = ()) -> str:
+    """A table; the first column to the left, the others to the right.
+
+    Args:
+        headers: Heads of the columns.
+        rows: Cells.
+        parts: First cells of the rows that are part of one above them; they are indented.
+    """
     head = "".join(f"<th>{escape(header)}</th>" for header in headers)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    indented = ' class="part"'
+    body = "".join(
+        f"<tr><td{indented if first in parts else ''}>{escape(str(first))}</td>"
+        + "".join(f"<td>{escape(str(cell))}</td>" for cell in others)
+        + "</tr>"
+        for first, *others in rows
+    )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def facts(items: Sequence[tuple[str, str]]) -> str:
+    """Names and what they stand for, which may be long: it wraps."""
+    return "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in items) + "</dl>"
 
 
 def pictures(items: Sequence[Picture], *, small: bool = False) -> str:

@@ -116,7 +116,7 @@ def cost_against_dimension(path: Path, latency_ms: Sequence[Curve], factor_mb: S
                 axes.errorbar(curve.x, curve.y, curve.spread, label=curve.label, capsize=3, **_look(index))
             axes.set_ylabel(label)
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(_plain)
+            _plain_decimals(axes)
             axes.legend(loc="best")
         _dimension_axis(lower, [*latency_ms, *factor_mb])
         upper.set_title(title)
@@ -193,8 +193,16 @@ def _look(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
-def _plain(value: float, _: int) -> str:
-    return f"{value:g}"
+def _plain_decimals(axes: Any) -> None:
+    """Labels a logarithmic y axis with plain decimals, as many of them as its range leaves room for."""
+
+    def minor(value: float, _: int) -> str:
+        low, high = axes.get_ylim()
+        # Beyond a decade all nine ticks of each would run into each other.
+        return f"{value:g}" if high < 10 * low or f"{value:e}"[0] in "25" else ""
+
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(minor)
 
 
 def _dimension_axis(axes: Any, curves: Sequence[Curve]) -> None:

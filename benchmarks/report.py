@@ -61,7 +61,8 @@ def _verdict(demo: Demo) -> str:
     good = found.images - found.defective
     caught = found.defective - found.misses
     asked = demo.bundle.manifest.threshold.false_reject_rate
-    end_to_end = demo.latency[0].end_to_end
+    timed = demo.latency[0]
+    mix = f"{timed.rejected_frames} of {timed.end_to_end.runs} frames rejected"
     return html.section(
         "Verdict",
         html.tiles(
@@ -72,7 +73,7 @@ def _verdict(demo: Demo) -> str:
                     f"{found.false_rejects} of {good}",
                     f"good cells rejected ({found.false_rejects / good:.1%}; at most {asked:.0%} was asked for)",
                 ),
-                html.Tile(f"{end_to_end.p50_ns / 1e6:.1f} ms", "per frame, median, one thread"),
+                html.Tile(f"{timed.end_to_end.p50_ns / 1e6:.1f} ms", f"per frame, median, one thread; {mix}"),
                 html.Tile(f"{demo.bundle.total_bytes / 1e6:.1f} MB", "bundle: all that goes to the device"),
                 html.Tile(f"{demo.peak_memory_bytes / 1e6:.0f} MB", "peak memory of scoring"),
             ]
@@ -147,7 +148,7 @@ def _stream(demo: Demo) -> str:
     streamed, summary = demo.streamed, demo.streamed.summary
     kinds = streamed.kinds
     lost = sum(summary.lines_lost.values())
-    times = {"line to verdict": summary.latency_ms, **{f"  {name}": one for name, one in summary.stages_ms.items()}}
+    times = {"line to verdict": summary.latency_ms, **summary.stages_ms}
     held = "" if summary.line_rate_held is None else f", {summary.line_rate_held:.0f} held"
     return html.section(
         "On the line",
@@ -169,6 +170,7 @@ def _stream(demo: Demo) -> str:
         html.table(
             ("milliseconds", "p50", "p90", "p99", "max"),
             [(name, *_percentiles(one)) for name, one in times.items() if one is not None],
+            parts=summary.stages_ms.keys(),
         ),
         html.paragraph(
             "From the arrival of a frame's last line to its verdict; each defect is a line of stream.jsonl.", soft=True
@@ -186,8 +188,8 @@ def _projection(demo: Demo, folder: Path) -> str:
     facts = outcome.facts
     captions = {
         "image-auroc-against-dimension.png": "Image AUROC by projected dimension; bars are the standard deviation over "
-        "seeds",
-        "cost-against-dimension.png": "Median latency and bytes of the factors by projected dimension",
+        "seeds. JL Gaussian and JL orthogonal span the same space and are nearly one curve",
+        "cost-against-dimension.png": "Median latency, one thread, and bytes of the factors by projected dimension",
     }
     return html.section(
         "What the projection does",
@@ -209,12 +211,19 @@ def _cost(demo: Demo) -> str:
     first = demo.latency[0]
     timings = first.stages | {"outside the network": first.outside_network, "end to end": first.end_to_end}
     kernel = first.stages["kernel"].p50_ns
+    doubts = [*demo.environment.warnings, *(f"{name}: {one.unstable}" for name, one in timings.items() if one.unstable)]
     return html.section(
         "What it costs",
         html.table(
             ("milliseconds, one thread", "p50", "p90", "p99", "max", "runs"),
             [(name, *timing.ms(), timing.runs) for name, timing in timings.items()],
         ),
+        html.paragraph(
+            f"Cells drawn from the test set, in turn: {first.rejected_frames} of {first.end_to_end.runs} frames "
+            "rejected. Only a rejected one is searched for regions.",
+            soft=True,
+        ),
+        *(html.paragraph(f"Times may be unstable: {reason}.") for reason in doubts),
         html.paragraph(
             f"The kernel reads {factors / 1e6:.2f} MB of factors per frame; reading them once takes "
             f"{demo.floor.floor_ns / 1e6:.3f} ms at the {demo.floor.bytes_per_second / 1e9:.0f} GB/s measured in the "
@@ -245,5 +254,4 @@ def _environment(demo: Demo) -> str:
         ("flawline", environment.flawline + (f", commit {environment.commit}" if environment.commit else "")),
         ("libraries", ", ".join(f"{name} {version}" for name, version in environment.libraries.items())),
     ]
-    warnings = [html.paragraph(f"Times may be unstable: {reason}.") for reason in environment.warnings]
-    return html.section("Measured on", html.table(("", ""), rows), *warnings)
+    return html.section("Measured on", html.facts(rows))

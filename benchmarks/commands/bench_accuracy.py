@@ -25,7 +25,7 @@ MEANING = {
     "average_precision": "over test images, defective ones as positives",
     "pixel_auroc": "area under the ROC over all pixels; maps upsampled to the image, bilinear; empty masks left out",
     "aupro": "per-region overlap integrated to a false positive rate of 0.3, divided by 0.3",
-    "false_rejects": "good test images above the bundle's threshold",
+    "false_rejects": "good test images above the bundle's threshold, which was set for settings.false_reject_rate",
     "misses": "defective test images below it",
 }
 
@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
             "dimensions": list(args.dims),
             "splits": args.splits,
             "threads": args.threads,
+            "false_reject_rate": manifest.threshold.false_reject_rate,
             "last_detector": detector_facts(manifest),
         }
         results = {"means": [asdict(one) for one in means], "splits": [asdict(one) for one in measured]}
@@ -88,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
         _settings(manifest),
         "",
         _table(means),
+        f"false rejects: share of good test images above the threshold, which was set for at most "
+        f"{manifest.threshold.false_reject_rate:.1%}",
         "",
     ]
     sys.stdout.write("\n".join(lines))

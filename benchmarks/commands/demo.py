@@ -75,18 +75,20 @@ def run(args: argparse.Namespace) -> int:
     plots_folder = out / "plots"
     plots_folder.mkdir()
     found = demo.Demo(out, terms, bundle, scored, evaluation, streamed, measured, floor, peak, outcome, environment)
-    page = report.make(found, plots_folder, _commands(dataset, bundle_path, web))
+    page = report.make(found, plots_folder, commands(dataset, web))
     write_whole(out / "report.html", page.encode())
     say(f"report: {out / 'report.html'}")
     return 0
 
 
-def _commands(dataset: Path, bundle: Path, web: Path) -> list[str]:
-    return [
-        f"flawline fit {dataset}/train/good --out {bundle} --calibration-images {demo.CALIBRATION_IMAGES}",
-        f"flawline evaluate {bundle} {dataset}",
-        f"flawline score {bundle} {dataset}/test/defective/*.png --heatmaps heatmaps",
-        f"flawline stream {bundle} --source 'replay:{web}?line_rate={demo.LINE_RATE}' --frame-lines {demo.CELL_LINES}",
-        f"flawline bench latency {bundle} --images {dataset}/test/good",
-        f"flawline bench jl --data elpv-{demo.CELLS} --quick --plots plots",
+def commands(dataset: Path, web: Path) -> list[str]:
+    """Command lines that do the same with a bundle of one's own, from where flawline was installed into .venv."""
+    words = [
+        f"fit {dataset}/train/good --out my.flaw --calibration-images {demo.CALIBRATION_IMAGES}",
+        f"evaluate my.flaw {dataset}",
+        f"score my.flaw {dataset}/test/defective/*.png --heatmaps heatmaps",
+        f"stream my.flaw --source 'replay:{web}?line_rate={demo.LINE_RATE}' --frame-lines {demo.CELL_LINES}",
+        f"bench latency my.flaw --images {dataset}/test/good",
+        f"bench jl --data elpv-{demo.CELLS} --quick --plots plots",
     ]
+    return [f".venv/bin/flawline {line}" for line in words]

@@ -68,6 +68,7 @@ class Study:
         smoothing_px: Standard deviation of the map's smoothing, px of the network's input.
         pixel_grid: Cells per side of the grid for pixel AUROC; 0 for none.
         threads: Threads that compute; accuracy does not depend on them.
+        cost_threads: Threads of engine and kernel while timing; as many as `threads` if None.
         rounds: Timed calls per dimension; 0 for no timing.
     """
 
@@ -88,6 +89,7 @@ class Study:
     smoothing_px: float = FitOptions().smoothing_px
     pixel_grid: int = 64
     threads: int = 2
+    cost_threads: int | None = None
     rounds: int = 100
 
 
@@ -178,7 +180,7 @@ def run(study: Study, say: Callable[[str], None]) -> Outcome:
             [read_image(item.path) for item in items[:: max(1, len(items) // COST_FRAMES)]],
             map_stride=study.cost_map_stride,
             sigma_px=study.smoothing_px,
-            threads=study.threads,
+            threads=study.cost_threads or study.threads,
             rounds=study.rounds,
         )
     return Outcome(study, dataset.terms, facts, measured, costs)

@@ -7,6 +7,7 @@ import pytest
 from flawline.__main__ import main
 from flawline.benchmarks import demo, html
 from flawline.benchmarks.commands import bench_latency
+from flawline.benchmarks.commands import demo as demo_command
 from flawline.export.fit import FitOptions
 from flawline.runtime.errors import InputError
 
@@ -38,7 +39,9 @@ def test_accuracy_of_the_real_path(tiles, tiny_words, tmp_path, capsys):
     words = ["bench", "accuracy", "--data", str(tiles), *tiny_words, "--dims", "4,8", "--fit-images", "25"]
     words += ["--calibration-images", "20", "--splits", "2", "--json", str(tmp_path / "accuracy.json")]
     assert main(words) == 0
-    results = json.loads((tmp_path / "accuracy.json").read_text())["results"]
+    written = json.loads((tmp_path / "accuracy.json").read_text())
+    assert written["settings"]["false_reject_rate"] == 0.05
+    results = written["results"]
     assert [(one["seed"], one["dimension"], one["fit_images"]) for one in results["splits"]] == [
         (0, 4, 25),
         (0, 8, 25),
@@ -49,6 +52,7 @@ def test_accuracy_of_the_real_path(tiles, tiny_words, tmp_path, capsys):
     assert results["means"][0]["image_auroc"] == pytest.approx(sum(first) / 2)
     printed = capsys.readouterr().out
     assert "map 8 x 8, epsilon" in printed
+    assert "which was set for at most 5.0%" in printed
     assert "sigma" in printed
 
 
@@ -106,6 +110,20 @@ def test_page_loads_nothing_and_escapes_everything():
     assert "<i>" not in page
     assert "http" not in page
     assert page.count("src=") == page.count('src="data:image/png;base64,') == 1
+
+
+def test_parts_of_a_row_are_indented_and_facts_wrap():
+    table = html.table(("ms", "p50"), [("all", 3), ("network", 2)], parts={"network"})
+    assert '<td class="part">network</td><td>2</td>' in table
+    assert "<td>all</td>" in table
+    assert html.facts([("a", "<b>")]) == "<dl><dt>a</dt><dd>&lt;b&gt;</dd></dl>"
+
+
+def test_commands_of_the_report_make_a_bundle_of_their_own():
+    lines = demo_command.commands(Path("demo/dataset"), Path("demo/web"))
+    assert all(line.startswith(".venv/bin/flawline ") for line in lines)
+    assert [line for line in lines if "demo/bundle" in line] == []
+    assert [line.split()[1] for line in lines if "my.flaw" in line] == ["fit", "evaluate", "score", "stream", "bench"]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from flawline.runtime.errors import InputError
 
 pytest.importorskip("matplotlib")
 cv2 = pytest.importorskip("cv2")
+figure = pytest.importorskip("matplotlib.figure")
 
 CURVES = [plots.Curve("JL Gaussian", [8, 32, 100, 150], [0.8, 0.85, 0.9, 0.91], [0.02, 0.01, 0.01, 0.01])]
 
@@ -35,6 +36,18 @@ def test_plots_are_drawn(tmp_path):
     drawn(path)
     plots.score_histogram(path, {"good": scores[~defective], "defective": scores[defective]}, 0.5, title="t")
     drawn(path)
+
+
+@pytest.mark.parametrize("high", [9.0, 900.0])
+def test_logarithmic_axes_are_labelled_with_plain_decimals(high):
+    axes = figure.Figure().add_subplot()
+    axes.plot([1, 2], [0.95 * high / 3, high])
+    axes.set_yscale("log")
+    plots._plain_decimals(axes)
+    low, top = axes.get_ylim()
+    labels = [label.get_text() for label in axes.get_yticklabels(which="both")]
+    shown = [float(label) for label in labels if label]
+    assert sum(low <= value <= top for value in shown) >= 2
 
 
 def test_equal_input_gives_equal_bytes(tmp_path):
