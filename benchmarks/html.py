@@ -21,7 +21,7 @@ p { max-width: 46rem; margin: .5rem 0; }
 .soft { color: var(--soft); }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.9rem, 1fr)); gap: .75rem; margin: 1rem 0; }
 .tile { background: var(--card); border-radius: .6rem; padding: .8rem .9rem; }
-.tile b { display: block; font-size: 1.5rem; line-height: 1.2;
+.tile b { display: block; font-size: 1.4rem; line-height: 1.2;
   font-variant-numeric: tabular-nums; white-space: nowrap; }
 .tile span { color: var(--soft); font-size: .86rem; }
 .good { color: var(--good); } .bad { color: var(--bad); }
