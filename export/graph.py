@@ -7,14 +7,15 @@ depth of the network; the sum over resolutions is left to the kernel behind the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from flawline import __version__
 from flawline.export.feature_graph import BATCH, FeatureGraph, cut, load_backbone
+from flawline.export.nodes import Nodes
+from flawline.export.normalisation import normalise
 from flawline.export.onnx_file import tensor_names
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
@@ -23,29 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import onnx
-    from onnx import NodeProto, TensorProto
 else:
     onnx = LazyModule("onnx", "pip install 'flawline[fit]'")
 
 __all__ = ["FeatureGraph", "compose", "cut", "load_backbone", "tensor_names"]
 
 INPUT = "frame"
-
-
-@dataclass
-class _Nodes:
-    """Nodes and constants, in the order in which they are added."""
-
-    nodes: list[NodeProto] = field(default_factory=list)
-    constants: list[TensorProto] = field(default_factory=list)
-
-    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(onnx.helper.make_node(operator, inputs, [output], name=output, **attributes))
-        return output
-
-    def constant(self, name: str, value: npt.NDArray[np.generic]) -> str:
-        self.constants.append(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
 
 
 def compose(
@@ -60,6 +44,7 @@ def compose(
     projection: npt.NDArray[np.float32] | None,
     map_stride: int | None = None,
     map_size: tuple[int, int] | None = None,
+    whole: bool = False,
 ) -> tuple[bytes, list[tuple[str, int, int]]]:
     """Composes normalisation, network and projection into one graph.
 
@@ -79,6 +64,7 @@ def compose(
             every layer in channels of its own, zeros elsewhere, so that d = D.
         map_stride: Frame pixels per position of the map.
         map_size: Height and width of the map, instead of its stride. Without either it is that of the finest layer.
+        whole: The network sees bytes less one whole number, as it should to be quantised (see `normalisation`).
 
     Returns:
         The ONNX file, the same bytes for the same arguments, and (name, height, width) of its outputs, finest first:
@@ -94,8 +80,19 @@ def compose(
     network = onnx.compose.add_prefix(graph.model, "network/")
     image, layers = f"network/{graph.input}", [f"network/{name}" for name in graph.layers]
 
-    before, behind = _Nodes(), _Nodes()
-    _normalise(before, image, channels, layout, graph.image_channels, mean, std)
+    before, behind = Nodes(), Nodes()
+    normalise(
+        before,
+        network,
+        INPUT,
+        image,
+        channels=channels,
+        layout=layout,
+        mean=mean,
+        std=std,
+        image_channels=graph.image_channels,
+        whole=whole,
+    )
     resolutions = _to_map(behind, graph, layers, size)
     columns = np.cumsum((0, *graph.channels))
     outputs = []
@@ -162,34 +159,8 @@ def _check_projection(graph: FeatureGraph, projection: npt.NDArray[np.float32] |
         raise InputError("the projection is empty or holds NaN or infinity")
 
 
-def _normalise(
-    nodes: _Nodes,
-    image: str,
-    channels: int,
-    layout: str,
-    image_channels: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> None:
-    if channels not in (1, image_channels):
-        raise InputError(
-            f"frames of {channels} channels for a network of {image_channels}; expected 1 or {image_channels}"
-        )
-    mean_, std_ = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-    fits = mean_.shape == std_.shape == (image_channels,)
-    if not fits or not np.isfinite([mean_, std_]).all() or not (std_ > 0).all():
-        raise InputError(f"mean {mean} and std {std}; expected {image_channels} finite numbers each, std above zero")
-    scale = nodes.constant("scale", (1 / std_).astype(np.float32).reshape(1, -1, 1, 1))
-    shift = nodes.constant("shift", (-mean_ / std_).astype(np.float32).reshape(1, -1, 1, 1))
-    # Transposed as bytes, a quarter of the traffic of floats. A grey plane becomes three by broadcasting.
-    planes = INPUT if layout == "nchw" else nodes.add("Transpose", [INPUT], "frame_nchw", perm=(0, 3, 1, 2))
-    pixels = nodes.add("Cast", [planes], "frame_float", to=onnx.TensorProto.FLOAT)
-    scaled = nodes.add("Mul", [pixels, scale], "frame_scaled")
-    nodes.add("Add", [scaled, shift], image)
-
-
 def _to_map(
-    nodes: _Nodes, graph: FeatureGraph, tensors: Sequence[str], size: tuple[int, int]
+    nodes: Nodes, graph: FeatureGraph, tensors: Sequence[str], size: tuple[int, int]
 ) -> dict[tuple[int, int], list[tuple[int, str]]]:
     """Layers (index, tensor) by resolution, finest first; those finer than the map averaged down to it."""
     resolutions: dict[tuple[int, int], list[tuple[int, str]]] = {size: []}
@@ -208,14 +179,14 @@ def _to_map(
     return dict(sorted(resolutions.items(), reverse=True))
 
 
-def _project(nodes: _Nodes, tensors: Sequence[str], matrix: npt.NDArray[np.float32], output: str) -> None:
+def _project(nodes: Nodes, tensors: Sequence[str], matrix: npt.NDArray[np.float32], output: str) -> None:
     """Writes `matrix concat(tensors)` at every position."""
     stacked = nodes.add("Concat", tensors, f"{output}_stacked", axis=1) if len(tensors) > 1 else tensors[0]
     weight = nodes.constant(f"{output}_projection", matrix[:, :, None, None])
     nodes.add("Conv", [stacked, weight], output, kernel_shape=(1, 1))
 
 
-def _place(nodes: _Nodes, tensors: Sequence[str], spans: Sequence[tuple[int, int]], depth: int, output: str) -> None:
+def _place(nodes: Nodes, tensors: Sequence[str], spans: Sequence[tuple[int, int]], depth: int, output: str) -> None:
     """Writes each tensor to its own span of `depth` channels, zeros elsewhere: the identity without its products."""
     placed = []
     for i, (tensor, (start, stop)) in enumerate(zip(tensors, spans, strict=True)):

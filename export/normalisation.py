@@ -1,0 +1,113 @@
+"""Normalisation of the frame, folded into the network's first convolution where that is exact.
+
+A network expects (x - mean) / std in each of its channels. If its image goes into one convolution and nowhere else, the
+weights absorb the division and the three copies of a grey frame: what is left is a subtraction. That may even be of one
+whole number for all channels. Where the means differ, what it leaves over would be a bias, were it not for the border:
+padding is zero after the normalisation. One more plane, constant inside the frame and padded with zeros like the others,
+carries it exactly. The convolution then sees bytes less a constant, which 8 bits hold without loss; and a grey frame
+takes one or two planes instead of three.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flawline.export.nodes import Nodes
+from flawline.runtime.errors import InputError
+from flawline.runtime.extras import LazyModule
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import onnx
+    from onnx import GraphProto, ModelProto
+else:
+    onnx = LazyModule("onnx", "pip install 'flawline[fit]'")
+
+# What the constant plane holds: of the order of the pixels beside it, so that they share one scale in 8 bits.
+PLANE_VALUE = 64.0
+
+
+def normalise(
+    nodes: Nodes,
+    network: ModelProto,
+    frame: str,
+    image: str,
+    *,
+    channels: int,
+    layout: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+    image_channels: int,
+    whole: bool,
+) -> None:
+    """Writes what leads from the frame to the network's image.
+
+    Args:
+        nodes: Takes the nodes.
+        network: The network; where its first convolution takes the normalisation on, its weights change in place.
+        frame: Name of the uint8 frame.
+        image: Name of the network's input, which the nodes compute.
+        channels: Of the frame: 1, or as many as the network has.
+        layout: Of the frame, `nhwc` or `nchw`.
+        mean: Per channel of the network, in units of 0 to 255.
+        std: Likewise.
+        image_channels: Channels of the network.
+        whole: Subtract one whole number, also where that costs a colour frame a fourth plane.
+
+    Raises:
+        InputError: Channels, mean or std are not what they must be.
+    """
+    if channels not in (1, image_channels):
+        raise InputError(
+            f"frames of {channels} channels for a network of {image_channels}; expected 1 or {image_channels}"
+        )
+    mean_, std_ = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    fits = mean_.shape == std_.shape == (image_channels,)
+    if not fits or not np.isfinite([mean_, std_]).all() or not (std_ > 0).all():
+        raise InputError(f"mean {mean} and std {std}; expected {image_channels} finite numbers each, std above zero")
+    # Transposed as bytes, a quarter of the traffic of floats.
+    planes = frame if layout == "nchw" else nodes.add("Transpose", [frame], "frame_nchw", perm=(0, 3, 1, 2))
+    pixels = nodes.add("Cast", [planes], "frame_float", to=onnx.TensorProto.FLOAT)
+    first = _only_convolution(network.graph, image)
+    if first is None:
+        # A grey plane becomes three by broadcasting.
+        scale = nodes.constant("scale", (1 / std_).astype(np.float32).reshape(1, -1, 1, 1))
+        shift = nodes.constant("shift", (-mean_ / std_).astype(np.float32).reshape(1, -1, 1, 1))
+        nodes.add("Add", [nodes.add("Mul", [pixels, scale], "frame_scaled"), shift], image)
+        return
+    weight = onnx.numpy_helper.to_array(network.graph.initializer[first]).astype(np.float64)
+    folded = weight / std_.reshape(1, -1, 1, 1)
+    if channels > 1 and not whole:
+        nodes.add("Sub", [pixels, nodes.constant("mean", mean_.astype(np.float32).reshape(1, -1, 1, 1))], image)
+    else:
+        zero = np.clip(np.round(mean_.mean()), 0, 255)
+        left_over = (folded * (zero - mean_).reshape(1, -1, 1, 1)).sum(axis=1, keepdims=True)
+        if channels == 1:
+            folded = folded.sum(axis=1, keepdims=True)
+        constant = nodes.constant("zero", np.float32(zero))
+        if left_over.any():
+            folded = np.concatenate((folded, left_over / PLANE_VALUE), axis=1)
+            centred = nodes.add("Sub", [pixels, constant], "frame_centred")
+            pads = nodes.constant("plane", np.array((0, 0, 0, 0, 0, 1, 0, 0), np.int64))
+            nodes.add("Pad", [centred, pads, nodes.constant("plane_value", np.float32(PLANE_VALUE))], image)
+        else:
+            nodes.add("Sub", [pixels, constant], image)
+    name = network.graph.initializer[first].name
+    network.graph.initializer[first].CopyFrom(onnx.numpy_helper.from_array(folded.astype(np.float32), name))
+
+
+def _only_convolution(graph: GraphProto, image: str) -> int | None:
+    """Index of the initializer that weighs the image, if a plain convolution is all that reads either."""
+    readers = [node for node in graph.node if image in node.input]
+    if len(readers) != 1 or readers[0].op_type != "Conv" or readers[0].input[0] != image:
+        return None
+    weight = readers[0].input[1]
+    if sum(list(node.input).count(weight) for node in graph.node) != 1:
+        return None
+    if any(attribute.name == "group" and attribute.i != 1 for attribute in readers[0].attribute):
+        return None
+    names = [tensor.name for tensor in graph.initializer]
+    return names.index(weight) if weight in names else None
