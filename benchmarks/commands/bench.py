@@ -6,13 +6,14 @@ Results of different machines are not comparable.
 
 import argparse
 
-from flawline.benchmarks.commands import bench_accuracy, bench_jl, bench_kernels, bench_latency
+from flawline.benchmarks.commands import bench_accuracy, bench_jl, bench_kernels, bench_latency, bench_peers
 
 BENCHMARKS = {
     "latency": (bench_latency, "time of a frame, per stage and end to end; bytes; peak memory"),
     "kernels": (bench_kernels, "the Mahalanobis step against memory bandwidth, ONNX Runtime and NumPy"),
     "jl": (bench_jl, "what the projection gains and what it costs, by dimension"),
     "accuracy": (bench_accuracy, "accuracy of the real path over several splits"),
+    "peers": (bench_peers, "time, memory, size and accuracy beside other packages that offer PaDiM"),
 }
 
 

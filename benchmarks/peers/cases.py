@@ -1,0 +1,134 @@
+"""Cases of the comparison as data: who scores, with which engine and precision, from which files."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flawline.runtime.bundle import Bundle, read
+from flawline.runtime.errors import InputError
+
+OURS = "flawline"
+NULL = "null"
+PRIMARY = "fp32"
+_WORKERS = "flawline.benchmarks.peers.workers"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to score frames.
+
+    Attributes:
+        party: "flawline" or the name of the peer.
+        engine: What runs the network.
+        precision: Precision of the network, as the engine calls it.
+        files: What the worker opens, the first one first.
+        command: Interpreter and module of the worker.
+        deployed_bytes: Size of all files that a device needs, without libraries.
+        environment: Variables of the worker on top of those that set threads.
+        label: What tells this case from another of the same party, engine and precision.
+    """
+
+    party: str
+    engine: str
+    precision: str
+    files: tuple[Path, ...]
+    command: tuple[str, ...]
+    deployed_bytes: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """As it stands in tables."""
+        return " ".join(part for part in (self.party, self.engine, self.precision, self.label) if part)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether everything is computed in 32-bit floating point."""
+        return self.precision in ("fp32", "f32")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A case, or a whole peer, that could not be measured.
+
+    Attributes:
+        name: Which.
+        reason: Why, in one line.
+    """
+
+    name: str
+    reason: str
+
+
+def our_cases(bundles: Sequence[Path], ways: Sequence[tuple[str, str]]) -> tuple[list[Case], list[Failure]]:
+    """Every bundle in every way.
+
+    Args:
+        bundles: Folders of bundles.
+        ways: Precision and engine.
+
+    Returns:
+        Cases, and the precisions that a bundle does not hold.
+
+    Raises:
+        BundleError: A bundle is damaged.
+    """
+    cases: list[Case] = []
+    failures: list[Failure] = []
+    for path in bundles:
+        bundle, label = read(path), path.name if len(bundles) > 1 else ""
+        for precision, engine in ways:
+            try:
+                deployed = selected(bundle, precision).total_bytes
+            except InputError as error:
+                failures.append(Failure(f"{OURS} {engine} {precision} {label}".strip(), str(error)))
+            else:
+                command = (sys.executable, "-m", f"{_WORKERS}.flawline_score")
+                cases.append(Case(OURS, engine, precision, (path.resolve(),), command, deployed, label=label))
+    return cases, failures
+
+
+def selected(bundle: Bundle, precision: str) -> Bundle:
+    """A bundle with one of its precisions in the place of the primary one.
+
+    Raises:
+        InputError: It does not carry that precision.
+    """
+    if precision != PRIMARY:
+        raise InputError(f"{bundle.path.name} has no precision {precision}; expected {PRIMARY}")
+    return bundle
+
+
+def null_case() -> Case:
+    """A worker that scores nothing: what the protocol costs."""
+    return Case(NULL, "", "", (), (sys.executable, "-m", f"{_WORKERS}.null_score"), 0)
+
+
+def read_offers(
+    path: Path, party: str, command: Sequence[str], environment: Mapping[str, str]
+) -> tuple[list[Case], list[Failure], dict[str, str], list[str]]:
+    """Reads the `cases.json` that a peer's fit wrote.
+
+    Returns:
+        Cases, failures, versions of the peer's libraries and notes.
+    """
+    offers = json.loads(path.read_text(encoding="utf-8"))
+    return (
+        list(_offered(offers["cases"], party, command, environment)),
+        [Failure(f"{party} {one['engine']} {one['precision']}", one["reason"]) for one in offers["failures"]],
+        offers["versions"],
+        offers["notes"],
+    )
+
+
+def _offered(
+    offers: Sequence[Mapping[str, Any]], party: str, command: Sequence[str], environment: Mapping[str, str]
+) -> Iterator[Case]:
+    for one in offers:
+        files = tuple(Path(name) for name in one["files"])
+        deployed = sum(file.stat().st_size for file in files)
+        yield Case(party, one["engine"], one["precision"], files, tuple(command), deployed, environment)

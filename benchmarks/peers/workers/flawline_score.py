@@ -1,0 +1,25 @@
+"""Scores frames with Flawline's own detector, under the same protocol as the peers; runs in Flawline's interpreter."""
+
+import sys
+
+from flawline.benchmarks.peers.cases import selected
+from flawline.runtime import Detector
+from flawline.runtime.bundle import read
+
+from .serving import Frame, Score, Task, serve
+
+
+def open_scorer(task: Task) -> Score:
+    """Opens the bundle as any user does."""
+    bundle = selected(read(task["files"][0]), task["precision"])
+    detector = Detector(bundle, backend=task["engine"], threads=task["threads"])
+
+    def score(frame: Frame) -> tuple[float, bool]:
+        result = detector(frame)
+        return result.score, result.verdict == "reject"
+
+    return score
+
+
+if __name__ == "__main__":
+    sys.exit(serve(open_scorer))
