@@ -12,11 +12,14 @@ from flawline.calibration.gaussian import Accumulator, Tie, assignment
 from flawline.calibration.mixture import Mixture, fit_mixtures
 from flawline.calibration.shrinkage import ESTIMATORS, Estimator, shrink, shrink_each
 from flawline.calibration.whitening import packed_factors, regularisation
+from flawline.calibration.woodbury import Form, smaller_form, woodbury_factors
 from flawline.runtime.errors import InputError
 from flawline.runtime.extractor import FeatureExtractor
 from flawline.runtime.kernels import Gaussians, Upsampling, embeddings
 
 MAXIMUM_COMPONENTS = 1024
+FactorType = Literal["fp16", "fp32", "int8"]
+FACTOR_DTYPES: dict[FactorType, type[np.generic]] = {"fp16": np.float16, "fp32": np.float32, "int8": np.int8}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,7 @@ class StatisticsOptions:
         shrinkage: How far covariances are drawn towards a multiple of the identity first: not at all, by an
             estimator, or by a given share.
         factors: Type of the stored factors.
+        form: Of the factors; None for the one that takes fewer bytes.
         seed: Seed of samples and mixtures.
     """
 
@@ -39,7 +43,8 @@ class StatisticsOptions:
     epsilon: float = 0.01
     epsilon_relative: bool = True
     shrinkage: Estimator | float | None = None
-    factors: Literal["fp16", "fp32"] = "fp16"
+    factors: FactorType = "fp16"
+    form: Form | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -48,6 +53,8 @@ class StatisticsOptions:
             raise InputError(f"{self.components} components; expected 1 to {MAXIMUM_COMPONENTS}")
         if not (math.isfinite(self.epsilon) and self.epsilon > 0):
             raise InputError(f"epsilon is {self.epsilon}; expected a positive number such as 0.01")
+        if self.form == "woodbury" and self.components > 1:
+            raise InputError("the Woodbury form is for one component; expected the form triangle for mixtures")
         if isinstance(self.shrinkage, str):
             if self.shrinkage not in ESTIMATORS:
                 raise InputError(
@@ -154,22 +161,31 @@ def collect(
         shrink_each(mixture, options.shrinkage, sample, assigned, options.seed)
     elif options.shrinkage is not None:
         shrink(mixture.covariance, options.shrinkage)
-    return _pack(mixture, assigned, options)
+    return _pack(mixture, assigned, count, options)
 
 
-def _pack(mixture: Mixture, assigned: npt.NDArray[np.int32], options: StatisticsOptions) -> Statistics:
+def _pack(mixture: Mixture, assigned: npt.NDArray[np.int32], images: int, options: StatisticsOptions) -> Statistics:
     gaussians, components, dimension = mixture.mean.shape
     flat = mixture.covariance.reshape(gaussians * components, dimension, dimension)
     added = regularisation(flat, options.epsilon, relative=options.epsilon_relative)
-    factors, scales = packed_factors(flat, added, np.float16 if options.factors == "fp16" else np.float32)
+    dtype = FACTOR_DTYPES[options.factors]
+    # Vectors behind each covariance, about whose mean it was taken.
+    vectors = images * (assigned.size // gaussians)
+    form = options.form or ("triangle" if components > 1 else smaller_form(vectors, dimension, dtype))
+    if form == "triangle":
+        packed = packed_factors(flat, added, dtype)
+    else:
+        packed = woodbury_factors(flat, added, vectors - 1, dtype)
     diagonal = np.arange(dimension)
     flat[:, diagonal, diagonal] += added
     return Statistics(
         gaussians=Gaussians(
             means=np.ascontiguousarray(mixture.mean, np.float32),
-            factors=factors.reshape(gaussians, components, -1),
-            scales=scales.reshape(gaussians, components),
+            factors=packed.factors.reshape(gaussians, components, -1),
+            scales=packed.scales.reshape(gaussians, components),
             assignment=assigned,
+            row_scales=None if packed.row_scales is None else packed.row_scales.reshape(gaussians, components, -1),
+            rank=packed.rank,
         ),
         mean=mixture.mean,
         covariance=mixture.covariance,

@@ -1,10 +1,13 @@
 """From covariances to the packed whitening factors that a bundle ships."""
 
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from flawline.runtime.errors import InputError
-from flawline.runtime.kernels import pack, packed_size
+from flawline.runtime.kernels import pack, pack_int8, packed_size, padded_rows
 
 _CHUNK_BYTES = 2 << 20
 # Factors are scaled so that their largest number lies in [2^10, 2^11): fp16 then neither overflows (2^16) nor, for
@@ -75,31 +78,67 @@ def invert_lower(lower: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return inverse
 
 
-def packed_factors(
-    covariance: npt.NDArray[np.float64], added: float, dtype: npt.DTypeLike
-) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.float32]]:
+class PackedFactors(NamedTuple):
+    """Factors of G Gaussians as `flawline.runtime.kernels.Gaussians` takes them, with an axis of components between.
+
+    Attributes:
+        factors: float16, float32 or int8 (G, packed_size(d, rank)).
+        scales: float32 (G,).
+        row_scales: float16 (G, padded_rows(d, rank)) for int8, else None.
+        rank: Rows of a factor in the Woodbury form, None for a triangle.
+    """
+
+    factors: npt.NDArray[Any]
+    scales: npt.NDArray[np.float32]
+    row_scales: npt.NDArray[np.float16] | None
+    rank: int | None
+
+
+def packed_factors(covariance: npt.NDArray[np.float64], added: float, dtype: npt.DTypeLike) -> PackedFactors:
     """Whitens and packs, a bounded chunk at a time.
 
     Args:
         covariance: float64 (G, d, d).
         added: Number added to the diagonal.
-        dtype: float16 or float32.
+        dtype: float16, float32, or int8 with a scale for each row.
 
     Returns:
-        Packed factors, dtype (G, packed_size(d)), and their scales, float32 (G,), powers of two:
-        W = scale * unpacked factor.
+        Triangles; scales are powers of two: W = scale * (row scale *) unpacked factor.
 
     Raises:
         InputError: A covariance is singular, even with the addition.
     """
     gaussians, dimension = covariance.shape[:2]
-    factors: npt.NDArray[np.floating] = np.empty((gaussians, packed_size(dimension)), dtype)
-    scales = np.empty(gaussians, np.float32)
-    chunk = max(1, _CHUNK_BYTES // (dimension * dimension * 8))
-    for start in range(0, gaussians, chunk):
-        part = slice(start, min(start + chunk, gaussians))
+    packed = empty_factors(gaussians, dimension, None, dtype)
+    for part in chunks(gaussians, dimension):
         lower = whitening(covariance[part], added)
         exponent = np.frexp(np.abs(lower).max(axis=(1, 2)))[1] - 1 - _LARGEST_EXPONENT
-        factors[part] = pack(np.ldexp(lower, -exponent[:, None, None]), dtype)
-        scales[part] = np.ldexp(1.0, exponent)
-    return factors, scales
+        store(packed, part, np.ldexp(lower, -exponent[:, None, None]))
+        packed.scales[part] = np.ldexp(1.0, exponent)
+    return packed
+
+
+def empty_factors(gaussians: int, dimension: int, rank: int | None, dtype: npt.DTypeLike) -> PackedFactors:
+    """Room for the packed factors of that many Gaussians."""
+    rows = padded_rows(dimension, rank)
+    return PackedFactors(
+        np.empty((gaussians, packed_size(dimension, rank)), dtype),
+        np.empty(gaussians, np.float32),
+        np.empty((gaussians, rows), np.float16) if np.dtype(dtype) == np.int8 else None,
+        rank,
+    )
+
+
+def chunks(gaussians: int, dimension: int) -> Iterator[slice]:
+    """Slices of Gaussians whose float64 matrices are together a bounded number of bytes."""
+    size = max(1, _CHUNK_BYTES // (dimension * dimension * 8))
+    for start in range(0, gaussians, size):
+        yield slice(start, min(start + size, gaussians))
+
+
+def store(packed: PackedFactors, part: slice, rows: npt.NDArray[np.float64]) -> None:
+    """Packs factors of some Gaussians, float64 (part, r, d), into their place."""
+    if packed.row_scales is None:
+        packed.factors[part] = pack(rows, packed.factors.dtype)
+    else:
+        packed.factors[part], packed.row_scales[part] = pack_int8(rows)

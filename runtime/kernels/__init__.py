@@ -1,10 +1,11 @@
-"""Mahalanobis distances over packed triangular factors, from feature maps to anomaly maps and scores."""
+"""Mahalanobis distances over packed factors, from feature maps to anomaly maps and scores."""
 
 from flawline.runtime.kernels.gaussians import Gaussians
 from flawline.runtime.kernels.implementations import MOST_THREADS, implementations
 from flawline.runtime.kernels.interpolation import Upsampling
 from flawline.runtime.kernels.maps import embeddings, smooth
-from flawline.runtime.kernels.packing import BLOCK_ROWS, pack, packed_size, unpack
+from flawline.runtime.kernels.packing import BLOCK_ROWS, pack, packed_size, padded_rows, unpack
+from flawline.runtime.kernels.quantisation import pack_int8, pad_row_scales, quantise
 from flawline.runtime.kernels.roofline import read_bandwidth
 from flawline.runtime.kernels.scoring import MahalanobisMap, mahalanobis
 
@@ -18,7 +19,11 @@ __all__ = [
     "implementations",
     "mahalanobis",
     "pack",
+    "pack_int8",
     "packed_size",
+    "pad_row_scales",
+    "padded_rows",
+    "quantise",
     "read_bandwidth",
     "smooth",
     "unpack",

@@ -9,7 +9,7 @@ Integers: TypeAlias = npt.NDArray[np.int32]
 AxisTaps: TypeAlias = tuple[Integers, Integers, Floats]
 Resampling: TypeAlias = tuple[int, int, AxisTaps, AxisTaps]
 Filter: TypeAlias = tuple[Floats, Integers, Integers]
-Gaussians: TypeAlias = tuple[Floats, npt.NDArray[Any], Floats, Integers]
+Gaussians: TypeAlias = tuple[Floats, npt.NDArray[Any], Floats, Integers, npt.NDArray[np.uint16], int, bool]
 
 def implementations() -> list[str]: ...
 def embeddings(

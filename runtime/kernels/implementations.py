@@ -48,8 +48,16 @@ def choose(implementation: str | None, threads: int) -> str:
 def native_gaussians(gaussians: Gaussians) -> "NativeGaussians":
     """The arrays of Gaussians, fp16 as its bits."""
     half = gaussians.factors.dtype == np.float16
-    factors = gaussians.factors.view(np.uint16) if half else gaussians.factors
-    return gaussians.means, factors, gaussians.scales, gaussians.assignment
+    row_scales = np.empty((0, 0, 0), np.float16) if gaussians.row_scales is None else gaussians.row_scales
+    return (
+        gaussians.means,
+        gaussians.factors.view(np.uint16) if half else gaussians.factors,
+        gaussians.scales,
+        gaussians.assignment,
+        row_scales.view(np.uint16),
+        gaussians.dimension if gaussians.rank is None else gaussians.rank,
+        gaussians.form == "woodbury",
+    )
 
 
 def native_resamplings(

@@ -57,10 +57,14 @@ def mahalanobis(x: npt.NDArray[np.floating], gaussians: Gaussians) -> npt.NDArra
         outputs = np.flatnonzero(gaussians.assignment == gaussian)
         vectors = x if x.shape[1] == 1 else x[:, outputs]
         # One Gaussian at a time, because all factors in float64 would take eight times the memory of the packed ones.
-        factors = unpack(gaussians.factors[gaussian], gaussians.dimension).astype(np.float64)
+        row_scales = None if gaussians.row_scales is None else gaussians.row_scales[gaussian]
+        factors = unpack(gaussians.factors[gaussian], gaussians.dimension, gaussians.rank, row_scales)
         centred = vectors[..., None, :].astype(np.float64) - gaussians.means[gaussian]
-        whitened = np.einsum("kij,bnkj->bnki", factors, centred)
-        squared = (whitened**2).sum(-1) * gaussians.scales[gaussian].astype(np.float64) ** 2
+        products = np.einsum("kij,bnkj->bnki", factors.astype(np.float64), centred)
+        squared = (products**2).sum(-1)
+        if gaussians.form == "woodbury":
+            squared = np.maximum((centred**2).sum(-1) - squared, 0)
+        squared *= gaussians.scales[gaussian].astype(np.float64) ** 2
         distances[:, outputs] = np.sqrt(squared.min(-1))
     return distances
 

@@ -24,9 +24,11 @@ def test_whitening_gives_the_mahalanobis_distance():
 def test_packed_factors_survive_fp16_at_any_scale_of_the_features(scale):
     covariance = covariances(scale=scale)
     added = regularisation(covariance, 0.01, relative=True)
-    factors, scales = packed_factors(covariance, added, np.float16)
+    factors, scales, row_scales, rank = packed_factors(covariance, added, np.float16)
     restored = unpack(factors, 12).astype(np.float64) * scales[:, None, None]
     exact = whitening(covariance, added)
+    assert row_scales is None
+    assert rank is None
     assert np.isfinite(restored).all()
     assert (np.log2(scales) % 1 == 0).all()
     np.testing.assert_allclose(restored, exact, atol=2**-11 * np.abs(exact).max(), rtol=2**-11)

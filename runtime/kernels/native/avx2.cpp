@@ -13,32 +13,34 @@ struct Avx2 {
     // Sixteen registers: two accumulators for each of four vectors, and what they are made of.
     static constexpr int kVectors = 4;
 
-    static int64_t lifted_size(int64_t dimension) { return (dimension + 15) / 16 * 16; }
-
-    static FLAWLINE_INLINE void lift(const float* x, const float* mean, int64_t dimension, float* lifted) {
-        if (dimension % 2) *lifted++ = 0;
-        for (int64_t i = 0; i < dimension; ++i) lifted[i] = x[i] - mean[i];
-    }
-
-    static FLAWLINE_INLINE Register multiplier(const float* lifted, int64_t column) {
-        return _mm256_broadcast_ss(lifted + column);
-    }
+    template <int N>
+    using Sums = RowSums<Avx2, N>;
 
     static FLAWLINE_INLINE Register zero() { return _mm256_setzero_ps(); }
 
-    static FLAWLINE_INLINE Register load(const uint16_t* factor) {
-        return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(factor)));
+    static FLAWLINE_INLINE Register multiplier(const float* values) { return _mm256_broadcast_ss(values); }
+
+    static FLAWLINE_INLINE Register load(const float* column) { return _mm256_loadu_ps(column); }
+
+    static FLAWLINE_INLINE Register load(const uint16_t* column) {
+        return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(column)));
     }
 
-    static FLAWLINE_INLINE Register load(const float* factor) { return _mm256_loadu_ps(factor); }
+    static FLAWLINE_INLINE Register load(const int8_t* column) {
+        return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(column))));
+    }
+
+    static FLAWLINE_INLINE Register add(Register a, Register b) { return _mm256_add_ps(a, b); }
 
     static FLAWLINE_INLINE Register fma(Register a, Register b, Register c) { return _mm256_fmadd_ps(a, b, c); }
 
-    static FLAWLINE_INLINE Lanes fold(Register a, Register b) { return _mm256_add_ps(a, b); }
+    static FLAWLINE_INLINE Lanes lanes(Register a) { return a; }
+
+    static FLAWLINE_INLINE Lanes halves(const uint16_t* values) { return load(values); }
 };
 
 constexpr Kernels kKernels = {
-    "avx2", distances_scratch<Avx2>, distances<Avx2>, embed_row, smooth_row, checksum,
+    "avx2", distances<Avx2>, embed_row, smooth_row, checksum,
 };
 
 }  // namespace

@@ -7,51 +7,73 @@
 namespace flawline {
 namespace {
 
+typedef long long Pair __attribute__((aligned(4), may_alias));
+
+// Two columns of eight rows, stored one after the other, side by side row by row: the values of a vector that belong to
+// them are then one broadcast of eight bytes.
+FLAWLINE_INLINE __m512 interleave(__m512 columns) {
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15), columns);
+}
+
 struct Avx512 {
     using Register = __m512;
     static constexpr int kColumns = 2;
     static constexpr int kVectors = 8;
 
-    // Each value eight times, so that the multiplier of two columns is one load.
-    static int64_t lifted_size(int64_t dimension) { return (dimension + 15) / 16 * 16 * kBlockRows; }
+    template <int N>
+    struct Sums {
+        // The rows of two vectors in each.
+        static constexpr int kPairs = (N + 1) / 2;
+        __m512 sums[kPairs];
 
-    static FLAWLINE_INLINE void lift(const float* x, const float* mean, int64_t dimension, float* lifted) {
-        // Of an odd dimension, the first lane is the zero in front: nothing is read for a lane that is masked out.
-        unsigned mask = dimension % 2 ? 0xFFFE : 0xFFFF;
-        for (int64_t i = -(dimension % 2); i < dimension; i += 16, lifted += 16 * kBlockRows, mask = 0xFFFF) {
-            if (dimension - i < 16) mask &= (1u << (dimension - i)) - 1;
-            const __m512 centred = _mm512_sub_ps(_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), x + i),
-                                                 _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), mean + i));
-            __m512i column = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
-            for (int pair = 0; pair < 8; ++pair) {
-                _mm512_storeu_ps(lifted + 16 * pair, _mm512_permutexvar_ps(column, centred));
-                column = _mm512_add_epi32(column, _mm512_set1_epi32(2));
+        FLAWLINE_INLINE Sums() {
+            for (int pair = 0; pair < kPairs; ++pair) sums[pair] = _mm512_setzero_ps();
+        }
+        FLAWLINE_INLINE void add(const Register* even, const Register* odd, Lanes scales) {
+            const __m512i first = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            const __m512i second = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+            for (int pair = 0; pair < kPairs; ++pair) {
+                const int a = 2 * pair, b = 2 * pair + 1 < N ? a + 1 : a;
+                const __m512 low = _mm512_add_ps(even[a], odd[a]), high = _mm512_add_ps(even[b], odd[b]);
+                __m512 rows = _mm512_add_ps(_mm512_permutex2var_ps(low, first, high),
+                                            _mm512_permutex2var_ps(low, second, high));
+                rows = _mm512_mul_ps(rows, _mm512_broadcast_f32x8(scales));
+                sums[pair] = _mm512_fmadd_ps(rows, rows, sums[pair]);
             }
         }
-    }
-
-    static FLAWLINE_INLINE Register multiplier(const float* lifted, int64_t column) {
-        return _mm512_loadu_ps(lifted + column * kBlockRows);
-    }
+        FLAWLINE_INLINE float total(int n) const {
+            return sum_lanes(n % 2 ? _mm512_extractf32x8_ps(sums[n / 2], 1) : _mm512_castps512_ps256(sums[n / 2]));
+        }
+    };
 
     static FLAWLINE_INLINE Register zero() { return _mm512_setzero_ps(); }
 
-    static FLAWLINE_INLINE Register load(const uint16_t* factor) {
-        return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(factor)));
+    static FLAWLINE_INLINE Register multiplier(const float* values) {
+        return _mm512_castsi512_ps(_mm512_set1_epi64(*reinterpret_cast<const Pair*>(values)));
     }
 
-    static FLAWLINE_INLINE Register load(const float* factor) { return _mm512_loadu_ps(factor); }
+    static FLAWLINE_INLINE Register load(const float* columns) { return interleave(_mm512_loadu_ps(columns)); }
+
+    static FLAWLINE_INLINE Register load(const uint16_t* columns) {
+        return interleave(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(columns))));
+    }
+
+    static FLAWLINE_INLINE Register load(const int8_t* columns) {
+        const __m128i interleaved =
+            _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(columns)),
+                             _mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15));
+        return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(interleaved));
+    }
+
+    static FLAWLINE_INLINE Lanes halves(const uint16_t* values) {
+        return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)));
+    }
 
     static FLAWLINE_INLINE Register fma(Register a, Register b, Register c) { return _mm512_fmadd_ps(a, b, c); }
-
-    static FLAWLINE_INLINE Lanes fold(Register a, Register b) {
-        const __m512 sum = _mm512_add_ps(a, b);
-        return _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps(sum, 1));
-    }
 };
 
 constexpr Kernels kKernels = {
-    "avx512", distances_scratch<Avx512>, distances<Avx512>, embed_row, smooth_row, checksum,
+    "avx512", distances<Avx512>, embed_row, smooth_row, checksum,
 };
 
 }  // namespace

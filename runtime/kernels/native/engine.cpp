@@ -27,6 +27,9 @@ void embed(const Kernels& kernels, const std::vector<Resampling>& resamplings, c
     }
 }
 
+// Floats that the centred vectors of one factor take: whole tiles, with room for a zero in front.
+int64_t distances_scratch(int64_t dimension) { return (dimension + kTile) / kTile * kTile * kMostVectors; }
+
 // The greatest of the values, NaN if there is one.
 float maximum(const float* values, int64_t count) {
     float greatest = -std::numeric_limits<float>::infinity();
@@ -49,7 +52,7 @@ MapEngine::MapEngine(const Kernels& kernels, MapPlan plan, int threads)
     scratch_.reserve(threads);
     for (int part = 0; part < threads; ++part) {
         scratch_.push_back({AlignedFloats(plan_.batch * plan_.group_rows * plan_.width * dimension), AlignedFloats(row),
-                            AlignedFloats(kernels_.distances_scratch(dimension))});
+                            AlignedFloats(distances_scratch(dimension))});
     }
 }
 
@@ -121,7 +124,7 @@ void embeddings(const Kernels& kernels, const std::vector<Resampling>& resamplin
 
 void mahalanobis(const Kernels& kernels, const Gaussians& gaussians, const Vectors& vectors, const int32_t* order,
                  int64_t outputs, int threads, float* out) {
-    const int64_t scratch_size = kernels.distances_scratch(gaussians.dimension);
+    const int64_t scratch_size = distances_scratch(gaussians.dimension);
     const AlignedFloats scratch(threads * scratch_size);
     Shares shares(outputs, threads);
     shared_pool(threads).run([&](int part) {

@@ -7,6 +7,7 @@ namespace {
 
 typedef uint16_t Halves __attribute__((vector_size(16)));
 typedef uint16_t UnalignedHalves __attribute__((vector_size(16), aligned(2), may_alias));
+typedef int8_t UnalignedBytes __attribute__((vector_size(8), aligned(1), may_alias));
 typedef uint32_t Bits __attribute__((vector_size(32)));
 
 // IEEE binary16 to binary32, subnormals, infinities and NaN included.
@@ -23,30 +24,35 @@ struct Generic {
     static constexpr int kColumns = 1;
     static constexpr int kVectors = 4;
 
-    static int64_t lifted_size(int64_t dimension) { return (dimension + 15) / 16 * 16; }
-
-    static FLAWLINE_INLINE void lift(const float* x, const float* mean, int64_t dimension, float* lifted) {
-        if (dimension % 2) *lifted++ = 0;
-        for (int64_t i = 0; i < dimension; ++i) lifted[i] = x[i] - mean[i];
-    }
-
-    static FLAWLINE_INLINE float multiplier(const float* lifted, int64_t column) { return lifted[column]; }
+    template <int N>
+    using Sums = RowSums<Generic, N>;
 
     static FLAWLINE_INLINE Register zero() { return Lanes{}; }
 
-    static FLAWLINE_INLINE Register load(const uint16_t* factor) {
-        return widen(*reinterpret_cast<const UnalignedHalves*>(factor));
+    static FLAWLINE_INLINE float multiplier(const float* values) { return *values; }
+
+    static FLAWLINE_INLINE Register load(const float* column) { return load_lanes(column); }
+
+    static FLAWLINE_INLINE Register load(const uint16_t* column) {
+        return widen(*reinterpret_cast<const UnalignedHalves*>(column));
     }
 
-    static FLAWLINE_INLINE Register load(const float* factor) { return load_lanes(factor); }
+    static FLAWLINE_INLINE Register load(const int8_t* column) {
+        return __builtin_convertvector(*reinterpret_cast<const UnalignedBytes*>(column), Lanes);
+    }
+
+    static FLAWLINE_INLINE Register add(Register a, Register b) { return a + b; }
+
 
     static FLAWLINE_INLINE Register fma(Register a, float b, Register c) { return a * b + c; }
 
-    static FLAWLINE_INLINE Lanes fold(Register a, Register b) { return a + b; }
+    static FLAWLINE_INLINE Lanes lanes(Register a) { return a; }
+
+    static FLAWLINE_INLINE Lanes halves(const uint16_t* values) { return load(values); }
 };
 
 constexpr Kernels kKernels = {
-    "generic", distances_scratch<Generic>, distances<Generic>, embed_row, smooth_row, checksum,
+    "generic", distances<Generic>, embed_row, smooth_row, checksum,
 };
 
 }  // namespace

@@ -16,15 +16,24 @@ constexpr int kMostVectors = 8;
 // Rows of a block of a packed factor.
 constexpr int kBlockRows = 8;
 
+// Columns of a tile of centred vectors: one cache line of each.
+constexpr int kTile = 16;
+
+// What factors are stored as: fp32, fp16, or int8 with a scale for each row.
+enum class Element { kSingle, kHalf, kByte };
+
 struct Gaussians {
-    const float* means;        // (G, K, d)
-    const void* factors;       // (G, K, packed), fp16 or fp32
-    const float* scales;       // (G, K)
-    const int32_t* assignment; // (P,)
+    const float* means;          // (G, K, d)
+    const void* factors;         // (G, K, packed)
+    const uint16_t* row_scales;  // (G, K, rows in whole blocks), fp16; null unless the elements are bytes
+    const float* scales;         // (G, K)
+    const int32_t* assignment;   // (P,)
     int64_t components;
     int64_t dimension;
     int64_t packed;
-    bool half;
+    int64_t rows;  // of a factor, the last ones of a triangle: all, or fewer in the Woodbury form
+    Element element;
+    bool woodbury;  // distances are scale * sqrt(||z||^2 - ||R z||^2) instead of scale * ||W z||
 };
 
 // The vector of output p in frame b lies at data + b * frame_stride + (p - first) * output_stride.
@@ -64,11 +73,9 @@ struct Filter {
 struct Kernels {
     const char* name;
 
-    // Floats of scratch that `distances` needs, 64-byte aligned.
-    int64_t (*distances_scratch)(int64_t dimension);
-
     // Distances of the outputs order[0 .. count), of which those that share a Gaussian lie side by side.
-    // Output p of frame b is written to out[b * out_stride + p].
+    // Output p of frame b is written to out[b * out_stride + p]. Scratch: kMostVectors times
+    // the dimension and one more in whole tiles, 64-byte aligned.
     void (*distances)(const Gaussians& gaussians, const Vectors& vectors, const int32_t* order, int64_t count,
                       float* scratch, float* out, int64_t out_stride);
 

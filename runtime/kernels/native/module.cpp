@@ -24,21 +24,30 @@ using Array = nb::ndarray<Type, nb::ndim<kAxes>, nb::c_contig, nb::device::cpu>;
 using AxisTaps = std::tuple<Array<const int32_t, 1>, Array<const int32_t, 1>, Array<const float, 1>>;
 using ResamplingArrays = std::tuple<int64_t, int64_t, AxisTaps, AxisTaps>;
 using FilterArrays = std::tuple<Array<const float, 1>, Array<const int32_t, 1>, Array<const int32_t, 1>>;
+// Means, factors, scales, assignment; scales of rows, empty unless the factors are bytes; rows; whether in Woodbury form.
 using GaussianArrays =
     std::tuple<Array<const float, 3>, nb::ndarray<nb::ro, nb::ndim<3>, nb::c_contig, nb::device::cpu>,
-               Array<const float, 2>, Array<const int32_t, 1>>;
+               Array<const float, 2>, Array<const int32_t, 1>, Array<const uint16_t, 3>, int64_t, bool>;
 using FeatureMaps = std::vector<Array<const float, 4>>;
 
+Element element_of(nb::dlpack::dtype dtype) {
+    if (dtype == nb::dtype<int8_t>()) return Element::kByte;
+    return dtype == nb::dtype<uint16_t>() ? Element::kHalf : Element::kSingle;
+}
+
 Gaussians view(const GaussianArrays& arrays) {
-    const auto& [means, factors, scales, assignment] = arrays;
+    const auto& [means, factors, scales, assignment, row_scales, rows, woodbury] = arrays;
     return {means.data(),
             factors.data(),
+            row_scales.data(),
             scales.data(),
             assignment.data(),
             static_cast<int64_t>(means.shape(1)),
             static_cast<int64_t>(means.shape(2)),
             static_cast<int64_t>(factors.shape(2)),
-            factors.dtype() == nb::dtype<uint16_t>()};
+            rows,
+            element_of(factors.dtype()),
+            woodbury};
 }
 
 Taps view(const AxisTaps& arrays, int64_t source) {

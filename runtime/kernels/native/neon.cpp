@@ -14,36 +14,42 @@ struct Neon {
     static constexpr int kColumns = 1;
     static constexpr int kVectors = 4;
 
-    static int64_t lifted_size(int64_t dimension) { return (dimension + 15) / 16 * 16; }
-
-    static FLAWLINE_INLINE void lift(const float* x, const float* mean, int64_t dimension, float* lifted) {
-        if (dimension % 2) *lifted++ = 0;
-        for (int64_t i = 0; i < dimension; ++i) lifted[i] = x[i] - mean[i];
-    }
-
-    static FLAWLINE_INLINE float multiplier(const float* lifted, int64_t column) { return lifted[column]; }
+    template <int N>
+    using Sums = RowSums<Neon, N>;
 
     static FLAWLINE_INLINE Register zero() { return {vdupq_n_f32(0), vdupq_n_f32(0)}; }
 
-    static FLAWLINE_INLINE Register load(const uint16_t* factor) {
-        const float16x8_t half = vreinterpretq_f16_u16(vld1q_u16(factor));
+    static FLAWLINE_INLINE float multiplier(const float* values) { return *values; }
+
+    static FLAWLINE_INLINE Register load(const float* column) { return {vld1q_f32(column), vld1q_f32(column + 4)}; }
+
+    static FLAWLINE_INLINE Register load(const uint16_t* column) {
+        const float16x8_t half = vreinterpretq_f16_u16(vld1q_u16(column));
         return {vcvt_f32_f16(vget_low_f16(half)), vcvt_high_f32_f16(half)};
     }
 
-    static FLAWLINE_INLINE Register load(const float* factor) { return {vld1q_f32(factor), vld1q_f32(factor + 4)}; }
+    static FLAWLINE_INLINE Register load(const int8_t* column) {
+        const int16x8_t wide = vmovl_s8(vld1_s8(column));
+        return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide))), vcvtq_f32_s32(vmovl_high_s16(wide))};
+    }
+
+    static FLAWLINE_INLINE Register add(Register a, Register b) {
+        return {vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)};
+    }
 
     static FLAWLINE_INLINE Register fma(Register a, float b, Register c) {
         return {vfmaq_n_f32(c.low, a.low, b), vfmaq_n_f32(c.high, a.high, b)};
     }
 
-    static FLAWLINE_INLINE Lanes fold(Register a, Register b) {
-        const float32x4_t low = vaddq_f32(a.low, b.low), high = vaddq_f32(a.high, b.high);
-        return Lanes{low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]};
+    static FLAWLINE_INLINE Lanes lanes(Register a) {
+        return Lanes{a.low[0], a.low[1], a.low[2], a.low[3], a.high[0], a.high[1], a.high[2], a.high[3]};
     }
+
+    static FLAWLINE_INLINE Lanes halves(const uint16_t* values) { return lanes(load(values)); }
 };
 
 constexpr Kernels kKernels = {
-    "neon", distances_scratch<Neon>, distances<Neon>, embed_row, smooth_row, checksum,
+    "neon", distances<Neon>, embed_row, smooth_row, checksum,
 };
 
 }  // namespace

@@ -8,10 +8,10 @@ import numpy as np
 from flawline.runtime.kernels import read_bandwidth
 
 GUARDED = """
-import ctypes, mmap
+import ctypes, itertools, mmap
 import numpy as np
-from flawline.runtime.kernels import Gaussians, MahalanobisMap, embeddings, implementations, mahalanobis, pack, smooth
-from flawline.runtime.kernels import read_bandwidth
+from flawline.runtime.kernels import Gaussians, MahalanobisMap, embeddings, implementations, mahalanobis, pack, pack_int8
+from flawline.runtime.kernels import read_bandwidth, smooth
 
 libc = ctypes.CDLL(None, use_errno=True)
 rng = np.random.default_rng(5)
@@ -37,10 +37,13 @@ def floats(*shape):
 
 for implementation in implementations():
     for d in (1, 7, 8, 9, 15, 16, 17, 65, 100):
-        for dtype in (np.float16, np.float32):
-            lower = np.tril(rng.standard_normal((15, 2, d, d)))
-            assignment = guarded(np.arange(15, dtype=np.int32))
-            gaussians = Gaussians(floats(15, 2, d), guarded(pack(lower, dtype)), guarded(np.ones((15, 2), np.float32)), assignment)
+        for dtype, rank in itertools.product((np.float16, np.float32, np.int8), (None, d // 2)):
+            lower = np.tril(rng.standard_normal((15, 2, rank or d, d)), d - (rank or d))
+            factors, row_scales = pack_int8(lower) if dtype == np.int8 else (pack(lower, dtype), None)
+            gaussians = Gaussians(
+                floats(15, 2, d), guarded(factors), guarded(np.ones((15, 2), np.float32)),
+                guarded(np.arange(15, dtype=np.int32)), None if row_scales is None else guarded(row_scales), rank or None,
+            )
             shapes = [(3, 5), (2, 1), (9, 17)]
             run = MahalanobisMap(gaussians, shapes, (3, 5), batch=3, sigma=1.0, threads=2, implementation=implementation)
             maps = [floats(3, d, *shape) for shape in shapes]

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from flawline.runtime.errors import InputError
-from flawline.runtime.kernels import Gaussians, MahalanobisMap, embeddings, mahalanobis, pack, read_bandwidth, smooth
+from flawline.runtime.kernels import (
+    Gaussians,
+    MahalanobisMap,
+    embeddings,
+    mahalanobis,
+    pack,
+    pack_int8,
+    read_bandwidth,
+    smooth,
+)
 
 SIZE, D = (3, 4), 9
 
@@ -34,7 +43,7 @@ def with_entry(array, value):
         ("means", lambda a: a.tolist(), "received list"),
         ("means", lambda a: with_entry(a, np.nan), "means: received NaN or infinity"),
         ("means", lambda a: a.astype(">f4"), "means: received >f4"),
-        ("factors", lambda a: a[..., :-1], r"expected float16 or float32 \(12, 2, 96\)"),
+        ("factors", lambda a: a[..., :-1], r"expected float16 or float32 or int8 \(12, 2, 96\)"),
         ("factors", lambda a: a.astype(np.float64), "factors: received float64"),
         ("factors", lambda a: a[:, ::-1], "factors: received a view"),
         ("scales", lambda a: a[:, :1], r"scales: received float32 \(12, 1\)"),
@@ -52,6 +61,55 @@ def test_malformed_gaussians_are_refused(name, change, message):
     parts[name] = change(parts[name])
     with pytest.raises(InputError, match=message):
         Gaussians(**parts)
+
+
+def int8_arrays():
+    factors, row_scales = pack_int8(np.broadcast_to(np.eye(D), (12, 2, D, D)))
+    return arrays() | {"factors": factors, "row_scales": row_scales}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: None, r"row_scales: received NoneType, expected a NumPy array float16 \(12, 2, 16\)"),
+        (lambda a: a[..., :D], r"row_scales: received float16 \(12, 2, 9\)"),
+        (lambda a: a.astype(np.float32), "row_scales: received float32"),
+        (lambda a: a[:, ::-1], "row_scales: received a view"),
+        (lambda a: with_entry(a, np.nan), "row_scales: received one that is negative or not finite"),
+        (lambda a: with_entry(a, np.inf), "row_scales: received one that is negative or not finite"),
+        (lambda a: with_entry(a, -1), "row_scales: received one that is negative or not finite"),
+    ],
+)
+def test_malformed_row_scales_are_refused(change, message):
+    parts = int8_arrays()
+    with pytest.raises(InputError, match=message):
+        Gaussians(**parts | {"row_scales": change(parts["row_scales"])})
+
+
+def test_row_scales_belong_to_int8_factors():
+    with pytest.raises(InputError, match="received some for float16 factors"):
+        Gaussians(**int8_arrays() | {"factors": arrays()["factors"]})
+
+
+@pytest.mark.parametrize(
+    ("rank", "message"),
+    [
+        (0, "rank: received 0"),
+        (-1, "rank: received -1"),
+        (2.0, r"rank: received 2\.0"),
+        (True, "rank: received True"),
+        (D + 1, "rank 10: expected 1 to the dimension 9"),
+    ],
+)
+def test_rank_that_does_not_fit_is_refused(rank, message):
+    with pytest.raises(InputError, match=message):
+        Gaussians(**arrays(), rank=rank)
+
+
+def test_factors_of_another_rank_are_refused():
+    whole = pack(np.eye(16)[None, None])
+    with pytest.raises(InputError, match=r"factors: received float16 \(1, 1, 192\), .* \(1, 1, 128\)"):
+        Gaussians(np.zeros((1, 1, 16), np.float32), whole, np.ones((1, 1), np.float32), np.zeros(1, np.int32), rank=8)
 
 
 def test_unaligned_memory_is_refused():

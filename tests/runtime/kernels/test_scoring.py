@@ -6,13 +6,34 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from flawline.runtime.kernels import MahalanobisMap, embeddings, implementations, mahalanobis, smooth
+from flawline.runtime.kernels import MahalanobisMap, embeddings, implementations, mahalanobis, pack, smooth
 
-DIMENSIONS = (1, 7, 8, 9, 15, 16, 17, 63, 64, 65, 100, 150)
+DIMENSIONS = (1, 7, 8, 9, 15, 16, 17, 63, 64, 65, 100, 101, 150)
+DTYPES = ("float16", "float32", "int8")
+# Dimension and rank.
+RANKS = (
+    (1, 1),
+    (2, 1),
+    (7, 6),
+    (8, 7),
+    (9, 1),
+    (9, 8),
+    (16, 8),
+    (17, 9),
+    (33, 17),
+    (64, 63),
+    (65, 8),
+    (100, 33),
+    (101, 50),
+)
 TIES = ("position", "column", "global", "classes")
+# Type of the elements and rank.
+STORED = (("float16", None), ("float32", None), ("int8", None), ("float16", 20), ("int8", 21))
 BATCHES = (1, 2, 3, 8, 9)
-# The factors that were stored are the ones compared, so that only fp32 arithmetic is left to differ, for either dtype.
+# The factors that were stored are the ones compared, so that only fp32 arithmetic is left to differ, for any dtype; and
+# in the Woodbury form also what the difference of two numbers enlarges.
 TOLERANCE = 1e-5
+WOODBURY_TOLERANCE = 3e-5
 SIZE = (7, 5)
 SHAPES = {1: [(7, 5)], 2: [(7, 5), (3, 2)], 3: [(9, 11), (7, 5), (1, 3)]}
 NATIVE = [name for name in implementations() if name != "reference"]
@@ -29,17 +50,46 @@ def random_maps(rng, batch, d, shapes):
 @pytest.mark.parametrize("tie", TIES)
 @pytest.mark.parametrize("components", [1, 3])
 @pytest.mark.parametrize("d", DIMENSIONS)
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("implementation", implementations())
 def test_distances_are_those_of_the_textbook(implementation, dtype, d, components, tie, make_gaussians, textbook, rng):
     size = (3, 5) if d > 100 else SIZE
     gaussians = make_gaussians(size, d, tie=tie, components=components, dtype=dtype)
+    vectors = 1 if tie == "classes" else gaussians.outputs
+    x = rng.standard_normal((max(BATCHES), vectors, d)).astype(np.float32)
+    expected = textbook(x, gaussians)
     for batch in BATCHES:
-        vectors = 1 if tie == "classes" else gaussians.outputs
-        x = rng.standard_normal((batch, vectors, d)).astype(np.float32)
         out = poisoned(batch, gaussians.outputs)
-        assert mahalanobis(x, gaussians, out, implementation=implementation) is out
-        np.testing.assert_allclose(out, textbook(x, gaussians), rtol=TOLERANCE)
+        assert mahalanobis(x[:batch], gaussians, out, implementation=implementation) is out
+        np.testing.assert_allclose(out, expected[:batch], rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("tie", "components"), [("position", 1), ("global", 3)])
+@pytest.mark.parametrize(("d", "rank"), RANKS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("implementation", implementations())
+def test_distances_in_the_woodbury_form_are_those_of_the_textbook(
+    implementation, dtype, d, rank, components, tie, make_gaussians, textbook, rng
+):
+    gaussians = make_gaussians((3, 5), d, tie=tie, components=components, dtype=dtype, rank=rank)
+    assert gaussians.form == "woodbury"
+    vectors = 1 if tie == "classes" else gaussians.outputs
+    x = rng.standard_normal((max(BATCHES), vectors, d)).astype(np.float32)
+    expected = textbook(x, gaussians)
+    for batch in BATCHES:
+        out = poisoned(batch, gaussians.outputs)
+        mahalanobis(x[:batch], gaussians, out, implementation=implementation)
+        np.testing.assert_allclose(out, expected[:batch], rtol=WOODBURY_TOLERANCE)
+
+
+@pytest.mark.parametrize("implementation", implementations())
+def test_a_difference_that_rounding_makes_negative_is_no_distance_at_all(implementation, make_gaussians):
+    gaussians = make_gaussians((1, 2), 9, dtype="float32", rank=4)
+    gaussians.factors[...] = pack(np.tril(np.ones((2, 1, 4, 9)), 5), "float32")
+    x = gaussians.means[:, 0][None] + np.float32(1)
+    np.testing.assert_array_equal(mahalanobis(x, gaussians, implementation=implementation), [[0, 0]])
+    x[0, 1, 3] = np.nan
+    np.testing.assert_array_equal(mahalanobis(x, gaussians, implementation=implementation), [[0, np.nan]])
 
 
 @pytest.mark.parametrize("sigma", [0.0, 1.3, 4.0])
@@ -66,10 +116,11 @@ def test_map_is_embeddings_then_distances_then_smoothing(
         np.testing.assert_array_equal(scores, out.max(axis=(1, 2)))
 
 
+@pytest.mark.parametrize(("dtype", "rank"), STORED)
 @pytest.mark.parametrize("tie", ["position", "column", "global"])
 @pytest.mark.parametrize("implementation", NATIVE)
-def test_bits_do_not_depend_on_threads(implementation, tie, make_gaussians, rng):
-    gaussians = make_gaussians(SIZE, 33, tie=tie, components=2)
+def test_bits_do_not_depend_on_threads(implementation, tie, dtype, rank, make_gaussians, rng):
+    gaussians = make_gaussians(SIZE, 33, tie=tie, components=2, dtype=dtype, rank=rank)
     maps = random_maps(rng, 3, 33, SHAPES[3])
     vectors = embeddings(maps, SIZE, implementation=implementation)
     once = mahalanobis(vectors, gaussians, implementation=implementation)
@@ -84,10 +135,11 @@ def test_bits_do_not_depend_on_threads(implementation, tie, make_gaussians, rng)
         assert embeddings(maps, SIZE, threads=threads, implementation=implementation).tobytes() == vectors.tobytes()
 
 
+@pytest.mark.parametrize(("dtype", "rank"), STORED)
 @pytest.mark.parametrize("tie", ["position", "column", "global"])
 @pytest.mark.parametrize("implementation", NATIVE)
-def test_frame_has_the_same_bits_alone_and_in_a_batch(implementation, tie, make_gaussians, rng):
-    gaussians = make_gaussians(SIZE, 65, tie=tie)
+def test_frame_has_the_same_bits_alone_and_in_a_batch(implementation, tie, dtype, rank, make_gaussians, rng):
+    gaussians = make_gaussians(SIZE, 65, tie=tie, dtype=dtype, rank=rank)
     maps = random_maps(rng, 9, 65, SHAPES[2])
     together, scores = MahalanobisMap(gaussians, SHAPES[2], SIZE, batch=9, sigma=2.0, implementation=implementation)(
         maps
@@ -99,10 +151,11 @@ def test_frame_has_the_same_bits_alone_and_in_a_batch(implementation, tie, make_
         assert score[0] == scores[frame]
 
 
+@pytest.mark.parametrize(("dtype", "rank"), [("float16", None), ("int8", 9)])
 @pytest.mark.parametrize("sigma", [0.0, 1.0])
 @pytest.mark.parametrize("implementation", implementations())
-def test_nan_is_not_hidden(implementation, sigma, make_gaussians, rng):
-    gaussians = make_gaussians(SIZE, 17, components=3)
+def test_nan_is_not_hidden(implementation, sigma, dtype, rank, make_gaussians, rng):
+    gaussians = make_gaussians(SIZE, 17, components=3, dtype=dtype, rank=rank)
     engine = MahalanobisMap(gaussians, SHAPES[2], SIZE, batch=2, sigma=sigma, implementation=implementation)
     reference = MahalanobisMap(gaussians, SHAPES[2], SIZE, batch=2, sigma=sigma, implementation="reference")
     for index, channel in itertools.product((0, 1), (0, 8, 16)):
@@ -149,8 +202,8 @@ def test_one_object_serves_several_python_threads(make_gaussians, rng):
 
 
 def test_read_only_arrays_are_enough(make_gaussians, rng):
-    gaussians = make_gaussians(SIZE, 16)
-    for array in (gaussians.means, gaussians.factors, gaussians.scales, gaussians.assignment):
+    gaussians = make_gaussians(SIZE, 16, dtype="int8")
+    for array in (gaussians.means, gaussians.factors, gaussians.scales, gaussians.assignment, gaussians.row_scales):
         array.flags.writeable = False
     maps = random_maps(rng, 1, 16, SHAPES[2])
     for feature_map in maps:
