@@ -2,6 +2,9 @@
 
 import importlib
 import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -24,15 +27,18 @@ class LazyModule(ModuleType):
     Args:
         name: Module to import.
         install: The command that installs it, named in the error.
+        without: Modules that it shall find missing while it is imported.
     """
 
-    def __init__(self, name: str, install: str) -> None:
+    def __init__(self, name: str, install: str, *, without: Sequence[str] = ()) -> None:
         super().__init__(name)
         self._install = install
+        self._without = without
 
     def __getattr__(self, attribute: str) -> Any:
         try:
-            module = importlib.import_module(self.__name__)
+            with _missing(self._without):
+                module = importlib.import_module(self.__name__)
         except ImportError as error:
             raise MissingExtraError(
                 f"{self.__name__} cannot be imported ({error}); install it: {self._install}"
@@ -40,3 +46,17 @@ class LazyModule(ModuleType):
         value = getattr(module, attribute)
         setattr(self, attribute, value)
         return value
+
+
+@contextmanager
+def _missing(names: Sequence[str]) -> Iterator[None]:
+    """Makes an import of these modules fail meanwhile, as if they were not installed; afterwards all is as before."""
+    before = {name: module for name in names if (module := sys.modules.get(name)) is not None}
+    # What the import system takes for a module that cannot be had; type checkers know only of modules here.
+    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(before)

@@ -1,43 +1,114 @@
-"""Engines that run the feature graph: one file per engine, one way to open them."""
+"""Engines that run the feature graph: one file per engine, one table of them, one way to open them."""
 
-from collections.abc import Sequence
+import importlib.metadata
+import importlib.util
+from typing import NamedTuple, Protocol
 
 from flawline.runtime.backends.base import Backend
+from flawline.runtime.backends.buffers import InputShape, OutputShapes
+from flawline.runtime.backends.openvino import OpenVinoBackend
 from flawline.runtime.backends.ort import OrtBackend
 from flawline.runtime.errors import InputError
+from flawline.runtime.precisions import ENGINES, PRECISIONS, Precision
 
-__all__ = ["BACKENDS", "Backend", "open_backend"]
+__all__ = ["BACKENDS", "Backend", "Engine", "installed", "open_backend", "version"]
 
-BACKENDS = {"onnxruntime": OrtBackend}
+
+class _Opener(Protocol):
+    def __call__(
+        self,
+        features: bytes,
+        input_shape: InputShape,
+        output_shapes: OutputShapes,
+        *,
+        threads: int,
+        precision: Precision,
+    ) -> Backend: ...
+
+
+class Engine(NamedTuple):
+    """A row of `BACKENDS`.
+
+    Attributes:
+        open: Loads a feature graph.
+        module: What is imported.
+        distributions: Packages that bring this module.
+        extra: Extra of this package that installs it.
+    """
+
+    open: _Opener
+    module: str
+    distributions: tuple[str, ...]
+    extra: str
+
+
+BACKENDS = {
+    "onnxruntime": Engine(
+        OrtBackend, "onnxruntime", ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"), extra="ort"
+    ),
+    "openvino": Engine(OpenVinoBackend, "openvino", ("openvino",), extra="openvino"),
+}
+"""Engines by name; the first is the one that runs everywhere."""
+
+
+def installed() -> tuple[str, ...]:
+    """Names of the engines that can be imported here, in the order of `BACKENDS`; imports none of them."""
+    return tuple(name for name, engine in BACKENDS.items() if _is_there(engine.module))
+
+
+def version(name: str) -> str | None:
+    """Version of an engine as its package states it, or None if it is not installed that way; imports nothing."""
+    for distribution in BACKENDS[name].distributions:
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
 
 
 def open_backend(
     name: str,
     features: bytes,
-    input_shape: tuple[int, int, int, int],
-    output_shapes: Sequence[tuple[int, int, int, int]],
+    input_shape: InputShape,
+    output_shapes: OutputShapes,
     *,
     threads: int = 1,
+    precision: Precision = "fp32",
 ) -> Backend:
     """Loads a feature graph.
 
     Args:
-        name: Name of the engine, or `auto` for the best that is known.
+        name: Name of the engine, or `auto` for the first that is installed and computes in this precision.
         features: Bytes of the ONNX file.
         input_shape: (B, H, W, C) of the uint8 input.
         output_shapes: (B, d, h, w) of each output, in the graph's order.
         threads: Threads that compute.
+        precision: Arithmetic that the file is made for.
 
     Raises:
-        InputError: The engine is unknown or the number of threads is not positive.
+        InputError: Engine or precision is unknown, they do not go together, or the number of threads is not positive.
         MissingExtraError: The engine is not installed.
-        EngineError: The engine refuses the graph.
+        EngineError: The engine refuses the graph, or the processor the precision.
         BundleError: The shapes do not fit the graph.
         ResourceError: Buffers of these shapes would not fit into memory.
     """
     if threads < 1:
         raise InputError(f"threads is {threads}; expected 1 or more")
-    chosen = next(iter(BACKENDS)) if name == "auto" else name
-    if chosen not in BACKENDS:
+    if precision not in ENGINES:
+        raise InputError(f"precision '{precision}' is unknown; expected one of {', '.join(PRECISIONS)}")
+    capable = ENGINES[precision]
+    if name == "auto":
+        name = next((engine for engine in capable if engine in installed()), capable[0])
+    if name not in BACKENDS:
         raise InputError(f"backend '{name}' is unknown; expected auto or one of {', '.join(BACKENDS)}")
-    return BACKENDS[chosen](features, input_shape, output_shapes, threads=threads)
+    if name not in capable:
+        raise InputError(f"{name} does not compute in precision '{precision}'; take --backend {' or '.join(capable)}")
+    return BACKENDS[name].open(features, input_shape, output_shapes, threads=threads, precision=precision)
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        # A module that was made unfindable, or stands in `sys.modules` without a spec.
+        return False

@@ -1,15 +1,13 @@
 """ONNX Runtime on a CPU."""
 
-import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
-from flawline.runtime.errors import BundleError, EngineError, FlawlineError
+from flawline.runtime.backends.buffers import InputShape, OutputShapes, Port, allocate, check_signature
+from flawline.runtime.errors import EngineError, FlawlineError
 from flawline.runtime.extras import LazyModule
-from flawline.runtime.memory import require
+from flawline.runtime.precisions import Precision
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -17,6 +15,7 @@ else:
     onnxruntime = LazyModule("onnxruntime", "pip install 'flawline[ort]'")
 
 _ERRORS_ONLY = 3
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
 
 class OrtBackend:
@@ -27,6 +26,7 @@ class OrtBackend:
         input_shape: (B, H, W, C) of the uint8 input.
         output_shapes: (B, d, h, w) of each output, in the graph's order.
         threads: Threads that compute.
+        precision: Ignored: this engine computes in the types that the file names.
 
     Raises:
         MissingExtraError: ONNX Runtime is not installed.
@@ -40,10 +40,11 @@ class OrtBackend:
     def __init__(
         self,
         features: bytes,
-        input_shape: tuple[int, int, int, int],
-        output_shapes: Sequence[tuple[int, int, int, int]],
+        input_shape: InputShape,
+        output_shapes: OutputShapes,
         *,
         threads: int,
+        precision: Precision = "fp32",
     ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -55,22 +56,13 @@ class OrtBackend:
             self._session = onnxruntime.InferenceSession(features, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise EngineError(f"ONNX Runtime refuses the feature graph: {_first_line(error)}") from error
-        nodes = [*self._session.get_inputs(), *self._session.get_outputs()]
-        _check_signature(nodes, input_shape, output_shapes)
-        require(
-            math.prod(input_shape) + 4 * sum(map(math.prod, output_shapes)),
-            f"a feature graph from {input_shape} to {', '.join(map(str, output_shapes))}",
-            "fit with a smaller image size or dimension",
-        )
-        self.input: npt.NDArray[np.uint8] = np.zeros(input_shape, np.uint8)
-        self.outputs: tuple[npt.NDArray[np.float32], ...] = tuple(
-            np.zeros(shape, np.float32) for shape in output_shapes
-        )
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        check_signature([_port(node) for node in inputs], [_port(node) for node in outputs], input_shape, output_shapes)
+        self.input, self.outputs = allocate(input_shape, output_shapes)
         self._binding = self._session.io_binding()
-        binders = [self._binding.bind_input] + [self._binding.bind_output] * len(self.outputs)
-        buffers: list[npt.NDArray[Any]] = [self.input, *self.outputs]
-        for node, array, bind in zip(nodes, buffers, binders, strict=True):
-            bind(node.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        _bind(self._binding.bind_input, inputs[0], self.input)
+        for node, array in zip(outputs, self.outputs, strict=True):
+            _bind(self._binding.bind_output, node, array)
 
     def infer(self) -> None:
         """Runs the graph on the whole input buffer."""
@@ -86,24 +78,13 @@ class OrtBackend:
         self._binding = self._session = None
 
 
-def _check_signature(
-    nodes: Sequence[Any], input_shape: tuple[int, int, int, int], output_shapes: Sequence[tuple[int, int, int, int]]
-) -> None:
-    """Compares what the graph takes and gives with what the manifest says, before anything of that size is allocated."""
-    received = [(node.type, list(node.shape)) for node in nodes]
-    expected = [("tensor(uint8)", list(input_shape)), *(("tensor(float)", list(shape)) for shape in output_shapes)]
-    fits = (
-        len(received) == len(expected)
-        and all(
-            got_type == want_type
-            # Only the batch may be left open: any other dimension would be whatever the manifest makes it.
-            and got[1:] == want[1:]
-            and (not isinstance(got[0], int) or got[0] == want[0])
-            for (got_type, got), (want_type, want) in zip(received, expected, strict=True)
-        )
-    )
-    if not fits:
-        raise BundleError(f"the feature graph takes and gives {received}; the manifest says {expected}")
+def _bind(bind: Any, node: Any, array: npt.NDArray[Any]) -> None:
+    bind(node.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def _port(node: Any) -> Port:
+    shape = tuple(length if isinstance(length, int) else None for length in node.shape)
+    return Port(_DTYPES.get(node.type, node.type), shape)
 
 
 def _first_line(error: Exception) -> str:

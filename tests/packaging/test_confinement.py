@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flawline.runtime.backends import installed
 from flawline.runtime.images import list_images
 
 
@@ -29,9 +30,9 @@ def labelled(tmp_path_factory, tiny_dataset, good_images):
 
 
 def observe(
-    spy: Path, home: Path, words: list[str], *, timeout_s: int = 240
+    spy: Path, home: Path, words: list[str], *, program: tuple[str, ...] = ("-m", "flawline"), timeout_s: int = 240
 ) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     log = home.parent / "spy.log"
     log.touch()
     # A plot drawn in this process before has set a folder for matplotlib.
@@ -45,7 +46,7 @@ def observe(
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     result = subprocess.run(
-        [sys.executable, "-m", "flawline", *words],
+        [sys.executable, *program, *words],
         capture_output=True,
         text=True,
         env=environment,
@@ -73,6 +74,7 @@ COMMANDS = {
     "info": "info {bundle} --json",
     "verify": "verify {bundle}",
     "stream": "stream {bundle} --source replay:{good} --json --thumbnails {out}/thumbnails",
+    "stream-openvino": "stream {bundle} --source replay:{good} --backend openvino",
     "evaluate": "evaluate {bundle} {labelled}",
     "bench-latency": "bench latency {bundle} --images {good} --runs 2 --threads 1 --json {out}/latency.json",
     "bench-latency-fitted": "bench latency --images {good} --runs 2 --threads 1 --dim 4 " + TINY,
@@ -115,6 +117,51 @@ def test_a_command_stays_offline_and_inside_its_folders(
         labelled=labelled,
     )
     assert_confined(spy, tmp_path, words)
+
+
+RUN_OPENVINO = """
+import sys
+import numpy, onnx
+from onnx import TensorProto, helper
+from flawline.runtime.backends import open_backend
+
+shape = [1, 4, 4, 1]
+graph = helper.make_graph(
+    [helper.make_node("Cast", ["frame"], ["features"], to=TensorProto.FLOAT)],
+    "cast",
+    [helper.make_tensor_value_info("frame", TensorProto.UINT8, shape)],
+    [helper.make_tensor_value_info("features", TensorProto.FLOAT, shape)],
+)
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+backend = open_backend("openvino", model.SerializeToString(), (1, 4, 4, 1), [(1, 4, 4, 1)])
+backend.input.fill(7)
+backend.infer()
+assert (backend.outputs[0] == 7).all()
+print([name for name in sys.modules if name.startswith("openvino_telemetry")])
+
+# What others do with it afterwards is theirs.
+import importlib.util, openvino
+assert importlib.util.find_spec("openvino_telemetry") is not None
+assert callable(openvino.convert_model)
+"""
+
+
+@pytest.mark.parametrize("consent", [None, "1"], ids=["nothing said", "consent given"])
+def test_openvino_sends_nothing_and_leaves_nothing(spy, tmp_path, consent):
+    if "openvino" not in installed():
+        pytest.skip("openvino is not installed")
+    home = tmp_path / "home"
+    # Where openvino_telemetry keeps the consent of a user, which holds for other programs.
+    file = home / "intel" / "openvino_telemetry"
+    if consent is not None:
+        file.parent.mkdir(parents=True)
+        file.write_text(consent)
+    before = sorted(home.rglob("*"))
+    result, lines = observe(spy, home, [], program=("-W", "error", "-c", RUN_OPENVINO))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[]"
+    assert [line for line in lines if line.startswith("socket") or line.startswith(f"write {home}")] == []
+    assert sorted(home.rglob("*")) == before
 
 
 @pytest.mark.slow

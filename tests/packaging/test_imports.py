@@ -11,6 +11,7 @@ HEAVY = [
     "onnx",
     "onnxscript",
     "onnxruntime",
+    "openvino",
     "tensorrt",
     "pycuda",
     "cv2",
