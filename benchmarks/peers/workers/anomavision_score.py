@@ -14,7 +14,7 @@ from .serving import Frame, Score, Task, serve
 from .torch_setup import prepare
 
 THRESHOLD = 13.0
-"""Its documentation's example for PaDiM; what it is does not change what a verdict costs."""
+"""A threshold of PaDiM by the word of its source; what it is does not change what a verdict costs."""
 
 
 def open_scorer(task: Task) -> Score:

@@ -3,12 +3,14 @@
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from flawline.benchmarks.peers import worker as worker_module
 from flawline.benchmarks.peers.cases import Case, null_case, our_cases
+from flawline.benchmarks.peers.environments import worker_command, worker_environment
 from flawline.benchmarks.peers.worker import Worker, WorkerError
 from flawline.runtime import Detector
 from flawline.runtime.images import read_image
@@ -57,6 +59,14 @@ def test_null_case_takes_next_to_nothing(frames, tmp_path):
         turn = worker.score(list(range(frames.count)))
     assert turn.scores.tolist() == [0.0] * frames.count
     assert np.median(turn.taken_ns) < 1_000_000
+
+
+def test_another_interpreter_finds_the_scripts(frames, tmp_path):
+    # As peers run: by a short name, from a folder that is not flawline's.
+    command = worker_command(Path(sys.executable), "null_score")
+    case = replace(null_case(), command=command, environment=worker_environment(tmp_path))
+    with Worker(case, frames, threads=1, folder=tmp_path) as worker:
+        assert worker.score([0, 1]).scores.tolist() == [0.0, 0.0]
 
 
 def test_a_worker_is_told_its_threads(frames, tmp_path):
