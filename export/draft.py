@@ -1,15 +1,13 @@
 """The manifest of a bundle before it is calibrated: what it says, and what it will take."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 
 from flawline.calibration.gaussian import assignment
 from flawline.calibration.good_images import GoodImages
 from flawline.calibration.memory import calibration_bytes
-from flawline.calibration.statistics import StatisticsOptions
+from flawline.calibration.statistics import FACTOR_DTYPES, StatisticsOptions
 from flawline.export.features import Exported
+from flawline.export.fitting import Images
 from flawline.export.options import FitOptions
 from flawline.runtime import memory
 from flawline.runtime.bundle import manifest as facts
@@ -19,15 +17,12 @@ _GOLDEN_TOLERANCE = 5e-3
 _NO_THRESHOLD = float(np.finfo(np.float32).max)
 
 
-def draft(
-    good: GoodImages, fitted: Sequence[Path], held_out: int, exported: Exported, options: FitOptions
-) -> facts.Manifest:
+def draft(good: GoodImages, images: Images, exported: Exported, options: FitOptions) -> facts.Manifest:
     """Writes down all that is known before the first image is scored.
 
     Args:
         good: All good images.
-        fitted: Those that are fitted.
-        held_out: How many calibrate the threshold.
+        images: Those of them that are fitted and held out.
         exported: The feature graph.
         options: How the bundle is to be.
 
@@ -68,14 +63,14 @@ def draft(
             block_rows=8,
         ),
         threshold=facts.Threshold(
-            false_reject_rate=options.false_reject_rate, score=_NO_THRESHOLD, calibration_images=held_out
+            false_reject_rate=options.false_reject_rate, score=_NO_THRESHOLD, calibration_images=len(images.held_out)
         ),
         fit=facts.Fit(
-            images=len(fitted),
-            calibration_images=held_out,
+            images=len(images.fitted),
+            calibration_images=len(images.held_out),
             group_by=options.group_by,
             seed=options.seed,
-            sources_sha256=good.fingerprint(fitted),
+            sources_sha256=good.fingerprint(images.fitted),
         ),
         parity=None,
         golden=facts.GoldenFacts(relative_tolerance=_GOLDEN_TOLERANCE),
@@ -103,7 +98,7 @@ def require_memory(
             gaussians=manifest.gaussian.count,
             components=model.components,
             dimension=manifest.projection.dimension,
-            factor_bytes=2 if model.factors == "fp16" else 4,
+            factor_bytes=np.dtype(FACTOR_DTYPES[model.factors]).itemsize,
             sample_values=images * embedding_values if model.needs_sample else 0,
             network_bytes=len(exported.features),
             batch_bytes=batch * embedding_values * 4,

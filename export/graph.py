@@ -44,7 +44,6 @@ def compose(
     projection: npt.NDArray[np.float32] | None,
     map_stride: int | None = None,
     map_size: tuple[int, int] | None = None,
-    whole: bool = False,
 ) -> tuple[bytes, list[tuple[str, int, int]]]:
     """Composes normalisation, network and projection into one graph.
 
@@ -64,7 +63,6 @@ def compose(
             every layer in channels of its own, zeros elsewhere, so that d = D.
         map_stride: Frame pixels per position of the map.
         map_size: Height and width of the map, instead of its stride. Without either it is that of the finest layer.
-        whole: The network sees bytes less one whole number, as it should to be quantised (see `normalisation`).
 
     Returns:
         The ONNX file, the same bytes for the same arguments, and (name, height, width) of its outputs, finest first:
@@ -91,7 +89,6 @@ def compose(
         mean=mean,
         std=std,
         image_channels=graph.image_channels,
-        whole=whole,
     )
     resolutions = _to_map(behind, graph, layers, size)
     columns = np.cumsum((0, *graph.channels))

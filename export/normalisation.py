@@ -1,11 +1,10 @@
 """Normalisation of the frame, folded into the network's first convolution where that is exact.
 
 A network expects (x - mean) / std in each of its channels. If its image goes into one convolution and nowhere else, the
-weights absorb the division and the three copies of a grey frame: what is left is a subtraction. That may even be of one
-whole number for all channels. Where the means differ, what it leaves over would be a bias, were it not for the border:
-padding is zero after the normalisation. One more plane, constant inside the frame and padded with zeros like the others,
-carries it exactly. The convolution then sees bytes less a constant, which 8 bits hold without loss; and a grey frame
-takes one or two planes instead of three.
+weights absorb the division, and what is left is a subtraction. They absorb the three copies of a grey frame too: a plane of
+bytes less one whole number, which 8 bits hold without loss. Where the means differ between channels, what that number leaves
+over would be a bias, were it not for the border: padding is zero after the normalisation. One more plane, constant inside the
+frame and padded with zeros like the other, carries it exactly.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ else:
     onnx = LazyModule("onnx", "pip install 'flawline[fit]'")
 
 # What the constant plane holds: of the order of the pixels beside it, so that they share one scale in 8 bits.
-PLANE_VALUE = 64.0
+_PLANE_VALUE = 64.0
 
 
 def normalise(
@@ -41,7 +40,6 @@ def normalise(
     mean: Sequence[float],
     std: Sequence[float],
     image_channels: int,
-    whole: bool,
 ) -> None:
     """Writes what leads from the frame to the network's image.
 
@@ -55,7 +53,6 @@ def normalise(
         mean: Per channel of the network, in units of 0 to 255.
         std: Likewise.
         image_channels: Channels of the network.
-        whole: Subtract one whole number, also where that costs a colour frame a fourth plane.
 
     Raises:
         InputError: Channels, mean or std are not what they must be.
@@ -80,19 +77,19 @@ def normalise(
         return
     weight = onnx.numpy_helper.to_array(network.graph.initializer[first]).astype(np.float64)
     folded = weight / std_.reshape(1, -1, 1, 1)
-    if channels > 1 and not whole:
+    if channels > 1:
         nodes.add("Sub", [pixels, nodes.constant("mean", mean_.astype(np.float32).reshape(1, -1, 1, 1))], image)
     else:
         zero = np.clip(np.round(mean_.mean()), 0, 255)
         left_over = (folded * (zero - mean_).reshape(1, -1, 1, 1)).sum(axis=1, keepdims=True)
-        if channels == 1:
-            folded = folded.sum(axis=1, keepdims=True)
+        folded = folded.sum(axis=1, keepdims=True)
         constant = nodes.constant("zero", np.float32(zero))
         if left_over.any():
-            folded = np.concatenate((folded, left_over / PLANE_VALUE), axis=1)
+            plane = _PLANE_VALUE if zero < 128 else -_PLANE_VALUE
+            folded = np.concatenate((folded, left_over / plane), axis=1)
             centred = nodes.add("Sub", [pixels, constant], "frame_centred")
             pads = nodes.constant("plane", np.array((0, 0, 0, 0, 0, 1, 0, 0), np.int64))
-            nodes.add("Pad", [centred, pads, nodes.constant("plane_value", np.float32(PLANE_VALUE))], image)
+            nodes.add("Pad", [centred, pads, nodes.constant("plane_value", np.float32(plane))], image)
         else:
             nodes.add("Sub", [pixels, constant], image)
     name = network.graph.initializer[first].name

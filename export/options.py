@@ -8,6 +8,12 @@ from flawline.calibration import projections
 from flawline.calibration.statistics import StatisticsOptions
 from flawline.runtime.errors import InputError
 from flawline.runtime.kernels import MOST_THREADS, Upsampling
+from flawline.runtime.precisions import Precision
+
+
+def default_threads() -> int:
+    """As many threads as there are cores for this process."""
+    return min(len(os.sched_getaffinity(0)), MOST_THREADS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +33,7 @@ class FitOptions:
         dimension: Channels that remain; 100, or all if there are fewer, if None.
         upsampling: How coarser maps reach the size of the anomaly map.
         smoothing_px: Standard deviation of the Gaussian that smooths the map, in pixels of the network's input.
+        precision: Of the network.
         statistics: How the good images are modelled.
         false_reject_rate: Wanted share of good images that are rejected.
         calibration_images: Good images held out for the threshold; a fifth, or what the rate needs, if None.
@@ -49,6 +56,7 @@ class FitOptions:
     dimension: int | None = None
     upsampling: Upsampling = "bilinear"
     smoothing_px: float = 12.0
+    precision: Precision = "fp32"
     statistics: StatisticsOptions = field(default_factory=StatisticsOptions)
     false_reject_rate: float = 0.05
     calibration_images: int | None = None
@@ -56,7 +64,7 @@ class FitOptions:
     group_by: str | None = None
     skip_bad: bool = False
     seed: int = 0
-    threads: int = field(default_factory=lambda: min(len(os.sched_getaffinity(0)), MOST_THREADS))
+    threads: int = field(default_factory=default_threads)
 
     def __post_init__(self) -> None:
         """Refuses numbers that no images could make sense of."""

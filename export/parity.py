@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flawline.calibration import projections
-from flawline.calibration.statistics import Statistics
+from flawline.calibration.statistics import FactorType, Statistics
 from flawline.export.features import Exported
 from flawline.runtime.bundle.manifest import Manifest
 from flawline.runtime.errors import FlawlineError
@@ -24,7 +24,7 @@ else:
 
 Frame = npt.NDArray[np.uint8]
 
-TOLERANCES = {"fp32": 1e-4, "fp16": 2e-3}
+TOLERANCES: dict[FactorType, float] = {"fp32": 1e-4, "fp16": 2e-3, "int8": 3e-2}
 """Largest relative score error that passes, by the type of the factors."""
 
 

@@ -25,12 +25,13 @@ class FeatureExtractor:
         frame_input: What the network takes.
         network: What the network gives.
         dimension: Channels d of its outputs.
-        backend: Name of the engine, or `auto`.
+        backend: Name of the engine, or `auto` for the first that is installed and computes in the network's precision.
         threads: Threads of the engine.
         batch: Frames that are run at once.
 
     Attributes:
         backend_name: Name of the engine that runs.
+        input: uint8, the network's input buffer in its own layout: (B, H, W, C) or (B, C, H, W).
         pixels: uint8 (B, H, W, C), what the network sees; a view of its input, whatever the layout of that.
         maps: float32 (B, d, h, w) per scale, finest first, overwritten by each `run`.
     """
@@ -56,11 +57,13 @@ class FeatureExtractor:
             (batch, self._channels, *self._size) if planar else (batch, *self._size, self._channels),
             [(batch, dimension, output.height, output.width) for output in network.outputs],
             threads=threads,
+            precision=network.precision,
         )
         self.backend_name = self._backend.name
         self.maps = self._backend.outputs
         # Views made once: (H, W) for grey, (H, W, 3) for colour, as frames are.
-        self.pixels = self._backend.input.transpose(0, 2, 3, 1) if planar else self._backend.input
+        self.input = self._backend.input
+        self.pixels = self.input.transpose(0, 2, 3, 1) if planar else self.input
         self._slots = [slot[..., 0] if self._channels == 1 else slot for slot in self.pixels]
         # cv2.resize writes whole pixels side by side; where the input has planes, by way of this.
         self._resized = np.empty(self._slots[0].shape, np.uint8) if planar and self._channels > 1 else None
@@ -106,3 +109,9 @@ class FeatureExtractor:
     def close(self) -> None:
         """Frees the engine; closing again does nothing."""
         self._backend.close()
+
+    def __enter__(self) -> "FeatureExtractor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -16,6 +16,7 @@ from flawline.benchmarks.evaluation import Evaluation, Scored, evaluate, score_i
 from flawline.benchmarks.tables import dumps, table
 from flawline.runtime import Detector
 from flawline.runtime.bundle import Manifest
+from flawline.runtime.commands.options import add_engine
 from flawline.runtime.progress import progress
 
 
@@ -24,13 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that `flawline fit` wrote")
     parser.add_argument("dataset", type=Path, metavar="DATASET_DIR", help="folder with test/good and test/KIND")
     parser.add_argument("--json", action="store_true", help="print one JSON object, with every image's score")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads that compute (default 1)")
+    add_engine(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs `flawline evaluate`."""
     items = read_mvtec(args.dataset).test
-    with Detector.open(args.bundle, threads=args.threads) as detector:
+    with Detector.open(args.bundle, backend=args.backend, precision=args.precision, threads=args.threads) as detector:
         scored = list(progress(score_items(detector, items), total=len(items), label="scoring"))
         manifest = detector.bundle.manifest
         evaluation = evaluate(scored, detector.threshold)
@@ -42,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
 def _json(detector: Detector, evaluation: Evaluation, scored: list[Scored]) -> str:
     result: dict[str, Any] = asdict(evaluation)
     result["bundle_sha256"] = detector.bundle.hash
+    result["backend"] = detector.backend
+    result["precision"] = detector.bundle.manifest.network.precision
     result["results"] = [
         {
             "path": str(one.item.path),

@@ -17,6 +17,7 @@ from pathlib import Path
 from flawline.export.commands.options import add_model, add_network, fit_options
 from flawline.export.features import DEFAULT_DIMENSION
 from flawline.export.options import FitOptions
+from flawline.runtime.precisions import PRECISIONS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument(
         "--layout", choices=["nhwc", "nchw"], default=default.layout, help="of the input (default: %(default)s)"
     )
-    network.add_argument("--precision", choices=["fp32"], default="fp32", help="of the network (default: %(default)s)")
+    network.add_argument(
+        "--precision", choices=PRECISIONS, default=default.precision, help="of the network (default: %(default)s)"
+    )
     model = parser.add_argument_group("model of normal")
     model.add_argument(
         "--dim", dest="dimension", metavar="D", type=int, help=f"after projection (default: {DEFAULT_DIMENSION})"

@@ -6,12 +6,13 @@ command makes of it.
 
 import argparse
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 from flawline.calibration.gaussian import TIES
 from flawline.calibration.projections import KINDS
 from flawline.calibration.shrinkage import ESTIMATORS
-from flawline.calibration.statistics import StatisticsOptions
+from flawline.calibration.statistics import FactorType, StatisticsOptions
+from flawline.calibration.woodbury import Form
 from flawline.detectors import NETWORKS
 from flawline.export.options import FitOptions
 
@@ -79,7 +80,12 @@ def add_model(parser: argparse._ActionsContainer) -> None:
         "--shrinkage", metavar="S", type=_shrinkage, help=f"{', '.join(ESTIMATORS)} or a number from 0 to 1"
     )
     parser.add_argument(
-        "--factors", choices=("fp16", "fp32"), default=default.factors, help="stored factors (default: %(default)s)"
+        "--factors", choices=get_args(FactorType), default=default.factors, help="stored factors (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--form",
+        choices=get_args(Form),
+        help="of the factors; woodbury pays with fewer images than half of --dim (default: whichever is smaller)",
     )
     parser.add_argument(
         "--upsampling", choices=("bilinear", "nearest"), default=FitOptions.upsampling, help="default: %(default)s"

@@ -8,16 +8,20 @@ from flawline.runtime.bundle.manifest import (
     Gaussian,
     GoldenFacts,
     Input,
+    LayerError,
     Manifest,
     Map,
     Network,
     Output,
     Projection,
+    Quantisation,
     Threshold,
+    Variant,
     Weights,
+    variant_files,
 )
 from flawline.runtime.bundle.reader import Bundle, read
-from flawline.runtime.bundle.writer import require_free, write
+from flawline.runtime.bundle.writer import Payload, require_free, write
 
 __all__ = [
     "Bundle",
@@ -28,14 +32,19 @@ __all__ = [
     "Golden",
     "GoldenFacts",
     "Input",
+    "LayerError",
     "Manifest",
     "Map",
     "Network",
     "Output",
+    "Payload",
     "Projection",
+    "Quantisation",
     "Threshold",
+    "Variant",
     "Weights",
     "read",
     "require_free",
+    "variant_files",
     "write",
 ]

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from flawline.runtime.bundle.manifest import Manifest
 from flawline.runtime.errors import BundleError
-from flawline.runtime.kernels import packed_size
+from flawline.runtime.kernels import Gaussians, packed_size
+from flawline.runtime.kernels.packing import padded_rows
 
 Array = NDArray[Any]
 
@@ -36,6 +37,32 @@ class Golden:
     map: NDArray[np.float32]
 
 
+_FACTORS = {"fp16": np.float16, "fp32": np.float32, "int8": np.int8}
+
+
+def gaussians(manifest: Manifest, tensors: Mapping[str, Array]) -> Gaussians:
+    """The Gaussians that the statistics of a bundle hold."""
+    return Gaussians(
+        means=tensors["means"],
+        factors=tensors["factors"],
+        scales=tensors["scales"],
+        assignment=tensors["assignment"],
+        row_scales=tensors.get("row_scales"),
+        rank=manifest.gaussian.rank,
+    )
+
+
+def gaussian_tensors(gaussians: Gaussians) -> dict[str, Array]:
+    """The tensors that hold Gaussians; the inverse of `gaussians`."""
+    tensors: dict[str, Array] = {
+        "factors": gaussians.factors,
+        "means": gaussians.means,
+        "scales": gaussians.scales,
+        "assignment": gaussians.assignment,
+    }
+    return tensors if gaussians.row_scales is None else tensors | {"row_scales": gaussians.row_scales}
+
+
 def check_statistics(manifest: Manifest, tensors: Mapping[str, Array], where: str) -> None:
     """Checks names, dtypes, shapes and values of the statistics.
 
@@ -49,14 +76,16 @@ def check_statistics(manifest: Manifest, tensors: Mapping[str, Array], where: st
     """
     gaussian, projection = manifest.gaussian, manifest.projection
     groups, components, d = gaussian.count, gaussian.components, projection.dimension
-    factors = np.float16 if gaussian.factors == "fp16" else np.float32
+    size = packed_size(d, gaussian.rank)
     expected: dict[str, tuple[Any, tuple[int, ...]]] = {
         "means": (np.float32, (groups, components, d)),
-        "factors": (factors, (groups, components, packed_size(d))),
+        "factors": (_FACTORS[gaussian.factors], (groups, components, size)),
         "scales": (np.float32, (groups, components)),
         "assignment": (np.int32, (manifest.positions,)),
         "calibration_scores": (np.float32, (manifest.threshold.calibration_images,)),
     }
+    if gaussian.factors == "int8":
+        expected["row_scales"] = (np.float16, (groups, components, padded_rows(d, gaussian.rank)))
     if projection.kind in ("gaussian", "orthogonal"):
         expected["projection"] = (np.float32, (d, projection.input_dimension))
     elif projection.kind == "sparse":
@@ -152,6 +181,8 @@ def _check_finite(tensors: Mapping[str, Array], where: str) -> None:
 def _check_values(manifest: Manifest, tensors: Mapping[str, Array], where: str) -> None:
     if tensors["scales"].min() <= 0:
         raise BundleError(f"{where}: tensor scales holds {tensors['scales'].min()}; expected numbers above 0")
+    if "row_scales" in tensors and tensors["row_scales"].min() < 0:
+        raise BundleError(f"{where}: tensor row_scales holds {tensors['row_scales'].min()}; expected numbers from 0 on")
     assignment, count = tensors["assignment"], manifest.gaussian.count
     if assignment.min() < 0 or assignment.max() >= count:
         worst = assignment.min() if assignment.min() < 0 else assignment.max()

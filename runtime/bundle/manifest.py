@@ -1,22 +1,37 @@
 """What manifest.json says, as types: every field with its unit and range, and the rules between fields."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 from flawline import __version__
 from flawline.runtime.bundle import strict_json
-from flawline.runtime.errors import BundleError, NewerFormatError
+from flawline.runtime.errors import BundleError, InputError, NewerFormatError
 from flawline.runtime.images import MAX_PIXELS
+from flawline.runtime.precisions import Precision
 
 MAJOR = 1
-MINOR = 0
+MINOR = 1
 
 FEATURES = "features.onnx"
 STATISTICS = "statistics.safetensors"
 GOLDEN = "golden.safetensors"
-REQUIRED_FILES = (FEATURES, STATISTICS, GOLDEN)
+
+
+class FileNames(NamedTuple):
+    """The files of one precision."""
+
+    features: str
+    statistics: str
+    golden: str
+
+
+def variant_files(precision: Precision, features: str | None = None) -> FileNames:
+    """Names of the files of a variant; the feature graph may be one that the bundle holds already."""
+    own = [name.replace(".", f".{precision}.") for name in (FEATURES, STATISTICS, GOLDEN)]
+    return FileNames(features or own[0], own[1], own[2])
+
 
 Side = Annotated[int, Meta(ge=1, le=1 << 20)]
 Count = Annotated[int, Meta(ge=1, le=1 << 31)]
@@ -66,13 +81,32 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     width: Side
 
 
+class LayerError(msgspec.Struct, frozen=True, kw_only=True):
+    """What quantising one layer alone does to the feature maps."""
+
+    layer: Text
+    relative_error: NotNegative
+    """Root of the squared error over that of the squared features, the largest of the outputs."""
+    kept_float: bool
+
+
+class Quantisation(msgspec.Struct, frozen=True, kw_only=True):
+    """How a network came to 8 bits."""
+
+    calibration_images: Count
+    """Good images from which the ranges of activations were taken."""
+    sensitivity: list[LayerError] = []
+
+
 class Network(msgspec.Struct, frozen=True, kw_only=True):
     """The feature graph."""
 
     name: Text
     layers: Annotated[list[Text], Meta(min_length=1, max_length=64)]
     weights: Weights
-    precision: Literal["fp32"]
+    precision: Precision
+    quantisation: Quantisation | None = None
+    """Of 8-bit precisions."""
     input: Text
     """Name of the graph's uint8 input (frames, height, width, channels)."""
     outputs: Annotated[list[Output], Meta(min_length=1, max_length=16)]
@@ -111,7 +145,11 @@ class Gaussian(msgspec.Struct, frozen=True, kw_only=True):
     epsilon_relative: bool
     """True if epsilon counts in mean feature variances, False if it is added as it is."""
     shrinkage: str | float | None
-    factors: Literal["fp16", "fp32"]
+    factors: Literal["fp16", "fp32", "int8"]
+    form: Literal["triangle", "woodbury"] = "triangle"
+    """Whether factors are W = L^-1, or R of `rank` rows: distance^2 = scale^2 (||z||^2 - ||R z||^2)."""
+    rank: Count | None = None
+    """Rows of R; null for triangles."""
     block_rows: Literal[8]
 
 
@@ -146,6 +184,22 @@ class GoldenFacts(msgspec.Struct, frozen=True, kw_only=True):
     relative_tolerance: Annotated[float, Meta(gt=0, lt=1)]
 
 
+Report = dict[str, str | float]
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """The same detector with its network in a further precision: what then differs. See `Manifest` for the fields."""
+
+    features: FileName
+    """Name of the file that holds the feature graph; a precision that only engines make shares another's."""
+    network: Network
+    gaussian: Gaussian
+    threshold: Threshold
+    parity: Report | None
+    fidelity: Report | None
+    golden: GoldenFacts
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of manifest.json. Keys that this version does not know are ignored."""
 
@@ -160,8 +214,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     gaussian: Gaussian
     threshold: Threshold
     fit: Fit
-    parity: dict[str, str | float] | None
-    """Scores of the bundle against a reference: its name under "reference", and relative errors."""
+    parity: Report | None
+    """Scores against the textbook formula on the same features: "reference" names it, the rest are numbers."""
+    fidelity: Report | None = None
+    """Scores against those of the float detector, where the network is in another precision; likewise."""
+    variants: dict[Precision, Variant] = {}
+    """Further precisions."""
     files: dict[FileName, FileEntry] = {}
     """Every other file of the bundle; the writer fills it in."""
     golden: GoldenFacts
@@ -170,6 +228,34 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def positions(self) -> int:
         """Pixels of the anomaly map."""
         return self.map.height * self.map.width
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Precisions of the network that the bundle holds, its own first."""
+        return (self.network.precision, *self.variants)
+
+    def select(self, precision: Precision) -> "Manifest":
+        """The manifest with a variant's fields in place of its own.
+
+        Raises:
+            InputError: The bundle does not hold that precision.
+        """
+        if precision == self.network.precision:
+            return self
+        if precision not in self.variants:
+            raise InputError(
+                f"the bundle holds no network in {precision}; expected {' or '.join(self.precisions)}, or add it with "
+                f"`flawline export BUNDLE --precision {precision}`"
+            )
+        chosen = msgspec.structs.asdict(self.variants[precision])
+        del chosen["features"]
+        return msgspec.structs.replace(self, **chosen)
+
+    def file_names(self, precision: Precision) -> FileNames:
+        """Names of the files of a precision that the bundle holds."""
+        if precision == self.network.precision:
+            return FileNames(FEATURES, STATISTICS, GOLDEN)
+        return variant_files(precision, self.variants[precision].features)
 
 
 class _Versioned(msgspec.Struct):
@@ -220,15 +306,29 @@ def check(manifest: Manifest, where: str = "manifest.json") -> None:
     Raises:
         BundleError: Two fields contradict each other.
     """
-    problem = (
-        _check_input(manifest.input)
-        or _check_outputs(manifest)
-        or _check_projection(manifest.projection)
-        or _check_gaussian(manifest)
-        or _check_facts(manifest)
-    )
+    problem = _check_input(manifest.input) or _check_projection(manifest.projection) or _check_variants(manifest)
     if problem is not None:
         raise BundleError(f"{where}: {problem}")
+    for precision in manifest.precisions:
+        view = manifest.select(precision)
+        problem = _check_outputs(view) or _check_gaussian(view) or _check_facts(view)
+        if problem is not None:
+            within = "" if precision == manifest.network.precision else f"variants.{precision}: "
+            raise BundleError(f"{where}: {within}{problem}")
+
+
+def _check_variants(manifest: Manifest) -> str | None:
+    for precision, variant in manifest.variants.items():
+        if precision == manifest.network.precision:
+            return f"variants.{precision} is the precision of the bundle itself"
+        if variant.network.precision != precision:
+            return f"variants.{precision}.network.precision is {variant.network.precision!a}; expected {precision!a}"
+        held = {manifest.file_names(other).features for other in manifest.precisions if other != precision}
+        if variant.features not in {variant_files(precision).features, *held}:
+            return (
+                f"variants.{precision}.features is {variant.features!a}; expected {variant_files(precision).features!a}"
+            )
+    return None
 
 
 def _check_input(value: Input) -> str | None:
@@ -269,6 +369,11 @@ def _check_gaussian(manifest: Manifest) -> str | None:
     expected = {"position": manifest.positions, "column": manifest.map.width, "global": 1}[tie]
     if count != expected:
         return f"gaussian.count is {count}; expected {expected} for Gaussians tied by {tie}"
+    form, rank = manifest.gaussian.form, manifest.gaussian.rank
+    if (form == "woodbury") != (rank is not None):
+        return f"gaussian.rank is {rank} for factors in the form {form}; expected a number for woodbury alone"
+    if rank is not None and rank > manifest.projection.dimension:
+        return f"gaussian.rank is {rank}; expected at most the dimension {manifest.projection.dimension}"
     return None
 
 
@@ -276,11 +381,14 @@ def _check_facts(manifest: Manifest) -> str | None:
     held_out, fitted = manifest.threshold.calibration_images, manifest.fit.calibration_images
     if held_out != fitted:
         return f"threshold.calibration_images is {held_out}, fit.calibration_images is {fitted}; expected equal numbers"
-    parity = manifest.parity
-    if parity is not None:
-        if not isinstance(parity.get("reference"), str):
-            return 'parity lacks "reference", the name of what the scores were compared with'
-        words = [name for name, value in parity.items() if name != "reference" and isinstance(value, str)]
+    return _check_report("parity", manifest.parity) or _check_report("fidelity", manifest.fidelity)
+
+
+def _check_report(key: str, report: Report | None) -> str | None:
+    if report is not None:
+        if not isinstance(report.get("reference"), str):
+            return f'{key} lacks "reference", the name of what the scores were compared with'
+        words = [name for name, value in report.items() if name != "reference" and isinstance(value, str)]
         if words:
-            return f"parity.{words[0]} is a text; expected a number"
+            return f"{key}.{words[0]} is a text; expected a number"
     return None

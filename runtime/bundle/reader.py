@@ -8,7 +8,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from flawline.runtime.bundle import contents, tensors
 from flawline.runtime.bundle.contents import Golden
-from flawline.runtime.bundle.manifest import FEATURES, GOLDEN, REQUIRED_FILES, STATISTICS, FileEntry, Manifest, decode
+from flawline.runtime.bundle.manifest import FileEntry, Manifest, decode
 from flawline.runtime.errors import BundleError, NotABundleError
+from flawline.runtime.precisions import Precision
 
 MANIFEST = "manifest.json"
 MANIFEST_HASH = "manifest.sha256"
@@ -29,12 +30,12 @@ _AGAIN = "copy the bundle again"
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """An opened bundle.
+    """An opened bundle, in one of the precisions that it holds.
 
     Attributes:
         path: Its folder.
         hash: SHA-256 of the manifest, which holds the hashes of all other files: it names the bundle's whole content.
-        manifest: What the bundle says of itself.
+        manifest: What the bundle says of the detector in this precision.
         statistics: Tensors by name, read-only views of the mapped file (FORMAT.md, "Statistics").
         golden: Frames whose scores are known.
         total_bytes: Size of all its files together.
@@ -46,12 +47,45 @@ class Bundle:
     statistics: Mapping[str, NDArray[Any]]
     golden: list[Golden]
     total_bytes: int
-    _features: mmap.mmap = field(repr=False)
+    _whole: "_Whole" = field(repr=False)
 
     @property
     def features(self) -> bytes:
         """The feature graph, an ONNX file: a fresh copy at each access of the bytes that were verified."""
-        return self._features[:]
+        whole, precision = self._whole, self.manifest.network.precision
+        return whole.files[whole.manifest.file_names(precision).features][:]
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Precisions that the bundle holds, its own first."""
+        return self._whole.manifest.precisions
+
+    def select(self, precision: Precision | None) -> "Bundle":
+        """The same bundle in another precision; in its own for None.
+
+        Raises:
+            InputError: It holds no such precision.
+            BundleError: Tensors of that precision contradict the manifest.
+        """
+        return _view(self._whole, precision or self._whole.manifest.network.precision)
+
+    def at(self, path: Path) -> "Bundle":
+        """The same bundle after its folder was renamed."""
+        return replace(self, path=path, _whole=replace(self._whole, path=path))
+
+
+@dataclass(frozen=True, eq=False)
+class _Whole:
+    """All files of a bundle, mapped and verified."""
+
+    path: Path
+    hash: str
+    manifest: Manifest
+    files: Mapping[str, mmap.mmap]
+    total_bytes: int
+
+    def tensors(self, name: str) -> Mapping[str, NDArray[Any]]:
+        return tensors.load(self.files[name], str(self.path / name))
 
 
 def read(path: str | os.PathLike[str]) -> Bundle:
@@ -86,14 +120,21 @@ def read(path: str | os.PathLike[str]) -> Bundle:
         manifest = decode(data, folder.where(MANIFEST))
         _check_names(folder, manifest)
         mappings = {name: folder.verified(name, entry) for name, entry in manifest.files.items()}
-    statistics = tensors.load(mappings[STATISTICS], folder.where(STATISTICS))
-    golden = tensors.load(mappings[GOLDEN], folder.where(GOLDEN))
-    for name in (STATISTICS, GOLDEN):
-        tensors.confirm(path / name)
-    contents.check_statistics(manifest, statistics, folder.where(STATISTICS))
-    examples = contents.check_golden(manifest, golden, folder.where(GOLDEN))
+    for precision in manifest.precisions:
+        for name in manifest.file_names(precision)[1:]:
+            tensors.parse_header(mappings[name], folder.where(name))
+            tensors.confirm(path / name)
     total = sum(entry.size for entry in manifest.files.values()) + len(data) + _MANIFEST_HASH_BYTES
-    return Bundle(path, actual, manifest, statistics, examples, total, mappings[FEATURES])
+    return _view(_Whole(path, actual, manifest, mappings, total), manifest.network.precision)
+
+
+def _view(whole: _Whole, precision: Precision) -> Bundle:
+    manifest = whole.manifest.select(precision)
+    names = whole.manifest.file_names(precision)
+    statistics, golden = whole.tensors(names.statistics), whole.tensors(names.golden)
+    contents.check_statistics(manifest, statistics, str(whole.path / names.statistics))
+    examples = contents.check_golden(manifest, golden, str(whole.path / names.golden))
+    return Bundle(whole.path, whole.hash, manifest, statistics, examples, whole.total_bytes, whole)
 
 
 class _Folder:
@@ -180,9 +221,10 @@ def _declared_hash(folder: _Folder) -> str:
 
 
 def _check_names(folder: _Folder, manifest: Manifest) -> None:
-    for name in REQUIRED_FILES:
-        if name not in manifest.files:
-            raise BundleError(f"{folder.where(MANIFEST)} does not list {name}, which every bundle holds")
+    for precision in manifest.precisions:
+        for name in manifest.file_names(precision):
+            if name not in manifest.files:
+                raise BundleError(f"{folder.where(MANIFEST)} does not list {name}, which a bundle in {precision} holds")
     for name in (MANIFEST, MANIFEST_HASH):
         if name in manifest.files:
             raise BundleError(f"{folder.where(MANIFEST)} lists {name}, which cannot hold its own hash")

@@ -4,9 +4,9 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from types import MappingProxyType
+from typing import IO, Any, NamedTuple
 
 import msgspec
 from numpy.typing import NDArray
@@ -14,9 +14,24 @@ from numpy.typing import NDArray
 from flawline.runtime import files
 from flawline.runtime.bundle import contents, tensors
 from flawline.runtime.bundle.contents import Golden
-from flawline.runtime.bundle.manifest import FEATURES, GOLDEN, STATISTICS, FileEntry, Manifest, encode
+from flawline.runtime.bundle.manifest import FileEntry, Manifest, encode
 from flawline.runtime.bundle.reader import MANIFEST, MANIFEST_HASH, Bundle, read
 from flawline.runtime.errors import InputError
+from flawline.runtime.precisions import Precision
+
+
+class Payload(NamedTuple):
+    """What the files of one precision hold.
+
+    Attributes:
+        features: The feature graph, one self-contained ONNX file.
+        statistics: Tensors by name (FORMAT.md, "Statistics").
+        golden: At least one frame with its score and map.
+    """
+
+    features: bytes
+    statistics: Mapping[str, NDArray[Any]]
+    golden: Sequence[Golden]
 
 
 def write(
@@ -25,6 +40,7 @@ def write(
     features: bytes,
     statistics: Mapping[str, NDArray[Any]],
     golden: Sequence[Golden],
+    variants: Mapping[Precision, Payload] = MappingProxyType({}),
 ) -> Bundle:
     """Writes a bundle beside its name, reads it back with every check, and renames it.
 
@@ -36,6 +52,7 @@ def write(
         features: The feature graph, one self-contained ONNX file.
         statistics: Tensors by name (FORMAT.md, "Statistics").
         golden: At least one frame with its score and map.
+        variants: Further precisions, those of `manifest.variants`.
 
     Returns:
         The bundle, opened.
@@ -47,20 +64,23 @@ def write(
     """
     path = Path(path)
     require_free(path)
-    if not golden:
+    payloads = {manifest.network.precision: Payload(features, statistics, golden), **variants}
+    if not all(payload.golden for payload in payloads.values()):
         raise InputError("a bundle needs at least one golden frame to prove itself by; received none")
     partial = files.partial_name(path)
     try:
         partial.mkdir()
         try:
-            _write_files(partial, manifest, features, statistics, golden)
+            _write_files(partial, manifest, payloads)
             bundle = read(partial)
+            for precision in manifest.variants:
+                bundle.select(precision)
             _rename(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise files.write_error(error, path) from error
-    return replace(bundle, path=path)
+    return bundle.at(path)
 
 
 def require_free(path: Path) -> None:
@@ -75,23 +95,26 @@ def require_free(path: Path) -> None:
         raise InputError(f"{path.parent} is not a folder that can be written to; expected one to put {path.name} into")
 
 
-def _write_files(
-    folder: Path,
-    manifest: Manifest,
-    features: bytes,
-    statistics: Mapping[str, NDArray[Any]],
-    golden: Sequence[Golden],
-) -> None:
-    entries = {
-        FEATURES: _write_file(folder / FEATURES, lambda file: file.write(features)),
-        STATISTICS: _write_file(folder / STATISTICS, lambda file: tensors.write(file, statistics)),
-        GOLDEN: _write_file(folder / GOLDEN, lambda file: tensors.write(file, contents.golden_tensors(golden))),
-    }
+def _write_files(folder: Path, manifest: Manifest, payloads: Mapping[Precision, Payload]) -> None:
+    entries: dict[str, FileEntry] = {}
+    for precision, payload in payloads.items():
+        names = manifest.file_names(precision)
+        if names.features not in entries:
+            entries[names.features] = _write_file(folder / names.features, _writer_of(payload.features))
+        golden = contents.golden_tensors(payload.golden)
+        for name, arrays in ((names.statistics, payload.statistics), (names.golden, golden)):
+            entries[name] = _write_file(folder / name, _writer_of(arrays))
     data = encode(msgspec.structs.replace(manifest, files=entries))
     digest = hashlib.sha256(data).hexdigest()
-    _write_file(folder / MANIFEST, lambda file: file.write(data))
-    _write_file(folder / MANIFEST_HASH, lambda file: file.write(f"{digest}\n".encode("ascii")))
+    _write_file(folder / MANIFEST, _writer_of(data))
+    _write_file(folder / MANIFEST_HASH, _writer_of(f"{digest}\n".encode("ascii")))
     files.sync_folder(folder)
+
+
+def _writer_of(content: bytes | Mapping[str, NDArray[Any]]) -> Callable[["_HashingFile"], object]:
+    if isinstance(content, bytes):
+        return lambda file: file.write(content)
+    return lambda file: tensors.write(file, content)
 
 
 class _HashingFile:

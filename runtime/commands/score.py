@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flawline.runtime.commands.options import add_engine
+
 if TYPE_CHECKING:
     from flawline.runtime.bundle.manifest import Input
     from flawline.runtime.detector import Detector, Result
@@ -26,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per image and line")
     parser.add_argument("--heatmaps", metavar="DIR", type=Path, help="folder for overlays, NAME.png each")
     parser.add_argument("--threshold", metavar="T", type=float, help="instead of the bundle's own")
-    parser.add_argument("--backend", metavar="NAME", default="auto", help="engine (default: %(default)s)")
-    parser.add_argument("--threads", metavar="N", type=int, default=1, help="default: %(default)s")
+    add_engine(parser)
     parser.add_argument(
         "--any-size", action="store_true", help="also score images of another size than the good images"
     )
@@ -49,7 +50,9 @@ def run(options: argparse.Namespace) -> int:
 
     use_threads(options.threads)
     failed = 0
-    with Detector.open(options.bundle, backend=options.backend, threads=options.threads) as detector:
+    with Detector.open(
+        options.bundle, backend=options.backend, precision=options.precision, threads=options.threads
+    ) as detector:
         images = [image for path in options.images for image in (list_images(path) if path.is_dir() else [path])]
         overlays = _overlay_paths(images, options.heatmaps) if options.heatmaps else {}
         if options.heatmaps:

@@ -24,6 +24,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
+from flawline.runtime.commands.options import add_engine
+
 if TYPE_CHECKING:
     from flawline.runtime.bundle import Manifest
     from flawline.runtime.stream import DefectSink, Pitch
@@ -59,8 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--line-pitch-mm", metavar="MM", type=length, help="travel of the web per line")
     parser.add_argument("--pixel-pitch-mm", metavar="MM", type=length, help="distance of neighbouring pixels")
     parser.add_argument("--frames", metavar="MAX", type=count, help="end after so many frames")
-    parser.add_argument("--backend", metavar="NAME", default="auto", help="engine (default: %(default)s)")
-    parser.add_argument("--threads", metavar="N", type=count, default=1, help="of the detector (default: %(default)s)")
+    add_engine(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -73,7 +74,9 @@ def run(options: argparse.Namespace) -> int:
     pitch = _pitch(options)
     use_threads(options.threads)
     with contextlib.ExitStack() as stack:
-        detector = stack.enter_context(Detector.open(options.bundle, backend=options.backend, threads=options.threads))
+        detector = stack.enter_context(
+            Detector.open(options.bundle, backend=options.backend, precision=options.precision, threads=options.threads)
+        )
         if options.threshold is not None:
             detector.threshold = options.threshold
         source = stack.enter_context(contextlib.closing(open_source(options.source)))

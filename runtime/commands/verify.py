@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flawline.runtime.commands.options import add_engine
+
 if TYPE_CHECKING:
     from flawline.runtime.verification import GoldenCheck
 
@@ -17,8 +19,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder of the bundle")
-    parser.add_argument("--backend", metavar="NAME", default="auto", help="engine (default: %(default)s)")
-    parser.add_argument("--threads", metavar="N", type=int, default=1, help="default: %(default)s")
+    add_engine(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -26,14 +27,23 @@ def run(options: argparse.Namespace) -> int:
     """Verifies and prints the verdict."""
     import msgspec
 
+    from flawline.runtime.bundle import read
     from flawline.runtime.detector import Detector
+    from flawline.runtime.engines import fastest_engine, preferred_engine
     from flawline.runtime.errors import BundleError, EngineError, NewerFormatError, NotABundleError
     from flawline.runtime.images import use_threads
     from flawline.runtime.verification import verify
 
     use_threads(options.threads)
     try:
-        with Detector.open(options.bundle, backend=options.backend, threads=options.threads) as detector:
+        bundle = read(options.bundle).select(options.precision)
+        backend = options.backend
+        if backend == "auto":
+            try:
+                backend = fastest_engine(bundle, threads=options.threads)
+            except EngineError:
+                backend = preferred_engine(bundle)
+        with Detector(bundle, backend=backend, threads=options.threads) as detector:
             checks = verify(detector)
     except (NotABundleError, NewerFormatError, EngineError):
         raise  # Nothing is damaged: another folder, version or engine is what is needed.

@@ -39,7 +39,10 @@ def test_evaluation_agrees_with_the_metrics_on_whole_arrays(tile_bundle, tiles):
 def test_two_runs_are_equal_bit_for_bit(tile_bundle, tiles, capsys):
     outputs = []
     for threads in ("1", "1", "2"):
-        assert main(["evaluate", str(tile_bundle), str(tiles), "--json", "--threads", threads]) == 0
+        assert (
+            main(["evaluate", str(tile_bundle), str(tiles), "--json", "--backend", "onnxruntime", "--threads", threads])
+            == 0
+        )
         outputs.append(capsys.readouterr().out)
     assert outputs[0] == outputs[1] == outputs[2]
     result = json.loads(outputs[0])

@@ -95,7 +95,7 @@ def test_the_layout_of_the_input_changes_no_score(colour, good_images, tiny_netw
     for layout in ("nhwc", "nchw"):
         bundle = fit_bundle(images, tmp_path / f"{layout}.flaw", options(tiny_network, layout=layout))
         assert bundle.manifest.input.layout == layout
-        with Detector.open(bundle.path) as detector:
+        with Detector.open(bundle.path, backend="onnxruntime") as detector:
             scores.append([detector(read_image(path)).score for path in images[:5]])
     np.testing.assert_array_equal(scores[0], scores[1])
 
@@ -113,16 +113,16 @@ def test_an_artefact_that_scores_differently_is_caught_and_nothing_is_written(
     good_images, tiny_network, tmp_path, monkeypatch, capsys
 ):
     # The planted fault: statistics shipped with means that are off by a tenth of a standard deviation.
-    from flawline.export import fit
+    from flawline.export import fitting
 
-    collect = fit.collect
+    collect = fitting.collect
 
     def off(*arguments):
         statistics = collect(*arguments)
         statistics.gaussians.means[...] *= 1.01
         return statistics
 
-    monkeypatch.setattr(fit, "collect", off)
+    monkeypatch.setattr(fitting, "collect", off)
     out = tmp_path / "made.flaw"
     words = f"fit {good_images} --out {out} --backbone {tiny_network} --layers fine,coarse --image-size 64 --dim 10"
     assert main(words.split()) == 1

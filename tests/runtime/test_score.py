@@ -89,11 +89,11 @@ def test_a_frame_that_cannot_be_scored_is_skipped_by_name_if_asked(make_bundle, 
     folder.mkdir()
     write_image(folder / "a_dark.png", np.zeros((SIDE, SIDE), np.uint8))
     write_image(folder / "b_grey.png", np.full((SIDE, SIDE), 50, np.uint8))
-    status, out, err = run(capsys, path, folder, "--skip-bad")
+    status, out, err = run(capsys, path, folder, "--backend", "onnxruntime", "--skip-bad")
     assert status == 2
     assert "a_dark.png: the score is nan" in err
     assert "b_grey.png" in out
-    status, out, err = run(capsys, path, folder)
+    status, out, err = run(capsys, path, folder, "--backend", "onnxruntime")
     assert (status, out) == (2, "")
     assert "a_dark.png: the score is nan" in err
 

@@ -1,4 +1,4 @@
-"""A bundle that was committed once and must be readable for ever."""
+"""Bundles that were committed once and must be readable for ever."""
 
 import io
 from pathlib import Path
@@ -9,8 +9,11 @@ import pytest
 from flawline.runtime import bundle, kernels
 from flawline.runtime.bundle import contents, tensors
 
-FOLDER = Path(__file__).parents[2] / "golden" / "bundle_1_0"
-HASH = "0767778e896b6d2408ade2bbde26d03aca9a1f32ff9773d314734c8459c3e8ae"
+FOLDER_1_0 = Path(__file__).parents[2] / "golden" / "bundle_1_0"
+FOLDER_1_1 = Path(__file__).parents[2] / "golden" / "bundle_1_1"
+HASH_1_0 = "0767778e896b6d2408ade2bbde26d03aca9a1f32ff9773d314734c8459c3e8ae"
+HASH_1_1 = "853de4100a879f08bf6b78871843ebe2f94d8fcc69952a08b89a34ccad7f0653"
+FEATURES = b"not a network: the reader does not look inside"
 
 
 def statistics() -> dict[str, np.ndarray]:
@@ -28,16 +31,85 @@ def statistics() -> dict[str, np.ndarray]:
     }
 
 
+def int8_statistics() -> dict[str, np.ndarray]:
+    """The same Gaussians, of one component, with factors of two rows in 8 bits."""
+    rows = np.array([[[64, -32, 0], [1, 2, 3]]], np.int8) + np.arange(4, dtype=np.int8)[:, None, None]
+    rows[:, 0, 2] = 0
+    factors, scales = kernels.pack(rows, np.int8), np.zeros((4, 8), np.float16)
+    scales[:, 6:] = np.array([0.5, 0.25]) / 128
+    return {
+        **statistics(),
+        "means": statistics()["means"][:, :1],
+        "factors": factors[:, None],
+        "scales": statistics()["scales"][:, :1],
+        "row_scales": scales[:, None],
+    }
+
+
 def golden() -> list[bundle.Golden]:
     """A colour frame of eight pixels with its map."""
     frame = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     return [bundle.Golden(frame=frame, score=0.75, map=np.array([[0.25, 0.5], [0.75, 0.0]], np.float32))]
 
 
+def network(precision: str, quantisation: bundle.Quantisation | None = None) -> bundle.Network:
+    return bundle.Network(
+        name="golden",
+        layers=["layer1"],
+        weights=bundle.Weights(origin="none", sha256="0" * 64, random=True),
+        precision=precision,
+        quantisation=quantisation,
+        input="frame",
+        outputs=[bundle.Output(name="features_0", height=2, width=2)],
+        total_stride=16,
+    )
+
+
+def gaussian(**changed: object) -> bundle.Gaussian:
+    fields = {
+        "tie": "position",
+        "count": 4,
+        "components": 2,
+        "epsilon": 0.25,
+        "epsilon_relative": True,
+        "shrinkage": 0.125,
+        "factors": "fp16",
+        "form": "triangle",
+        "rank": None,
+        "block_rows": 8,
+    }
+    return bundle.Gaussian(**{**fields, **changed})
+
+
+def variants() -> dict[str, bundle.Variant]:
+    """One precision with a network of its own, one that shares the float network."""
+    sensitivity = [bundle.LayerError(layer="conv1", relative_error=0.125, kept_float=True)]
+    return {
+        "int8": bundle.Variant(
+            features="features.int8.onnx",
+            network=network("int8", bundle.Quantisation(calibration_images=12, sensitivity=sensitivity)),
+            gaussian=gaussian(components=1, factors="int8", form="woodbury", rank=2),
+            threshold=bundle.Threshold(false_reject_rate=0.125, score=2.5, calibration_images=9),
+            parity={"reference": "none", "relative_error_max": 0.25},
+            fidelity={"reference": "float", "rank_correlation": 0.75},
+            golden=bundle.GoldenFacts(relative_tolerance=0.125),
+        ),
+        "bf16": bundle.Variant(
+            features="features.onnx",
+            network=network("bf16"),
+            gaussian=gaussian(),
+            threshold=bundle.Threshold(false_reject_rate=0.125, score=2.25, calibration_images=9),
+            parity=None,
+            fidelity=None,
+            golden=bundle.GoldenFacts(relative_tolerance=0.0625),
+        ),
+    }
+
+
 def manifest() -> bundle.Manifest:
     """Every field spelt out, so that a change of defaults cannot pass unseen."""
     return bundle.Manifest(
-        format=bundle.Format(major=1, minor=0),
+        format=bundle.Format(major=1, minor=1),
         flawline="0.1.0",
         detector="padim",
         input=bundle.Input(
@@ -49,40 +121,31 @@ def manifest() -> bundle.Manifest:
             source_height=None,
             source_width=None,
         ),
-        network=bundle.Network(
-            name="golden",
-            layers=["layer1"],
-            weights=bundle.Weights(origin="none", sha256="0" * 64, random=True),
-            precision="fp32",
-            input="frame",
-            outputs=[bundle.Output(name="features_0", height=2, width=2)],
-            total_stride=16,
-        ),
+        network=network("fp32"),
         projection=bundle.Projection(kind="sparse", seed=1, input_dimension=5, dimension=3, generator="philox4x64"),
         map=bundle.Map(height=2, width=2, upsampling="nearest", sigma=0.5),
-        gaussian=bundle.Gaussian(
-            tie="position",
-            count=4,
-            components=2,
-            epsilon=0.25,
-            epsilon_relative=True,
-            shrinkage=0.125,
-            factors="fp16",
-            block_rows=8,
-        ),
+        gaussian=gaussian(),
         threshold=bundle.Threshold(false_reject_rate=0.125, score=2.25, calibration_images=9),
         fit=bundle.Fit(images=16, calibration_images=9, group_by="part-*", seed=2, sources_sha256="f" * 64),
         parity={"reference": "none", "relative_error_max": 0.5},
+        fidelity=None,
+        variants=variants(),
         golden=bundle.GoldenFacts(relative_tolerance=0.0625),
     )
 
 
-def test_the_committed_bundle_is_read_bit_for_bit() -> None:
-    opened = bundle.read(FOLDER)
-    assert opened.hash == HASH
-    assert opened.features == b"not a network: the reader does not look inside"
-    assert opened.statistics.keys() == statistics().keys()
-    for name, array in statistics().items():
+def write(path: Path) -> bundle.Bundle:
+    payloads = {
+        "int8": bundle.Payload(b"nor is this", int8_statistics(), golden()),
+        "bf16": bundle.Payload(FEATURES, statistics(), golden()),
+    }
+    return bundle.write(path, manifest(), FEATURES, statistics(), golden(), payloads)
+
+
+def check(opened: bundle.Bundle, features: bytes, expected_statistics: dict[str, np.ndarray]) -> None:
+    assert opened.features == features
+    assert opened.statistics.keys() == expected_statistics.keys()
+    for name, array in expected_statistics.items():
         np.testing.assert_array_equal(opened.statistics[name], array, strict=True)
     for received, expected in zip(opened.golden, golden(), strict=True):
         np.testing.assert_array_equal(received.frame, expected.frame, strict=True)
@@ -90,10 +153,27 @@ def test_the_committed_bundle_is_read_bit_for_bit() -> None:
         assert received.score == expected.score
 
 
+def test_the_bundle_of_format_1_0_is_read_bit_for_bit() -> None:
+    opened = bundle.read(FOLDER_1_0)
+    assert (opened.hash, opened.precisions) == (HASH_1_0, ("fp32",))
+    assert (opened.manifest.gaussian.form, opened.manifest.gaussian.rank) == ("triangle", None)
+    check(opened, FEATURES, statistics())
+
+
+def test_the_bundle_of_format_1_1_is_read_bit_for_bit_in_every_precision() -> None:
+    opened = bundle.read(FOLDER_1_1)
+    assert (opened.hash, opened.precisions) == (HASH_1_1, ("fp32", "bf16", "int8"))
+    check(opened, FEATURES, statistics())
+    check(opened.select("int8"), b"nor is this", int8_statistics())
+    check(opened.select("int8").select("bf16"), FEATURES, statistics())
+    assert opened.select("int8").manifest.gaussian == variants()["int8"].gaussian
+    assert opened.select("int8").select(None).manifest == opened.manifest
+
+
 def test_the_writer_still_makes_the_committed_bytes(tmp_path: Path) -> None:
-    written = bundle.write(tmp_path / "bundle", manifest(), bundle.read(FOLDER).features, statistics(), golden())
+    written = write(tmp_path / "bundle")
     assert {path.name: path.read_bytes() for path in written.path.iterdir()} == {
-        path.name: path.read_bytes() for path in FOLDER.iterdir()
+        path.name: path.read_bytes() for path in FOLDER_1_1.iterdir()
     }
 
 
@@ -101,7 +181,8 @@ def test_the_writer_still_makes_the_committed_bytes(tmp_path: Path) -> None:
     ("name", "arrays"),
     [("statistics", statistics()), ("golden", contents.golden_tensors(golden()))],
 )
-def test_tensor_files_are_the_committed_bytes(name: str, arrays: dict[str, np.ndarray]) -> None:
+@pytest.mark.parametrize("folder", [FOLDER_1_0, FOLDER_1_1])
+def test_tensor_files_are_the_committed_bytes(folder: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
     file = io.BytesIO()
     tensors.write(file, arrays)
-    assert file.getvalue() == (FOLDER / f"{name}.safetensors").read_bytes()
+    assert file.getvalue() == (folder / f"{name}.safetensors").read_bytes()

@@ -170,7 +170,7 @@ def test_file_that_the_manifest_does_not_list_but_every_bundle_holds_is_refused(
     fields = json.loads((written.path / "manifest.json").read_bytes())
     del fields["files"][name]
     forge(written.path, json.dumps(fields).encode())
-    with pytest.raises(BundleError, match=f"does not list {name}, which every bundle holds"):
+    with pytest.raises(BundleError, match=f"does not list {name}, which a bundle in fp32 holds"):
         bundle.read(written.path)
 
 

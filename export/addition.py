@@ -1,0 +1,172 @@
+"""Adds a precision to a bundle: the same good images, split as they were, through the network in that precision."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from flawline.calibration.good_images import GoodImages, check_images
+from flawline.calibration.shrinkage import Estimator
+from flawline.calibration.split import draw, split
+from flawline.calibration.statistics import FactorType, StatisticsOptions
+from flawline.export import fidelity
+from flawline.export.draft import require_memory
+from flawline.export.features import Exported
+from flawline.export.fitting import BATCH, Images, Say, score
+from flawline.export.variants import FloatDetector, fit_variant
+from flawline.runtime import bundle as bundles
+from flawline.runtime.bundle import manifest as facts
+from flawline.runtime.engines import open_scorer
+from flawline.runtime.errors import InputError
+from flawline.runtime.extras import LazyModule
+from flawline.runtime.precisions import ENGINES, Precision
+
+if TYPE_CHECKING:
+    import threadpoolctl
+else:
+    threadpoolctl = LazyModule("threadpoolctl", "pip install 'flawline[fit]'")
+
+
+def add_precision(
+    path: Path,
+    precision: Precision,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    factors: FactorType | None = None,
+    skip_bad: bool = False,
+    threads: int,
+    say: Say = lambda line: None,
+) -> bundles.Bundle:
+    """Writes a bundle that holds a further precision; the one it was made from stays as it is.
+
+    Args:
+        path: Bundle whose own network is in fp32.
+        precision: To add.
+        images: The good images that the bundle was fitted on.
+        out: Folder to make; must not exist.
+        factors: Type of the stored factors; as in the bundle if None.
+        skip_bad: Whether images that cannot be read are left out, as they may have been when the bundle was fitted.
+        threads: Threads that compute.
+        say: Takes each line that tells what is being done.
+
+    Returns:
+        The new bundle, as it was read back.
+
+    Raises:
+        BundleError: The bundle is damaged.
+        InputError: It holds the precision, or no float network; the images are not those that it was fitted on.
+        ParityError: The detector does not score like the float detector.
+        ResourceError: Memory or disk would not suffice.
+    """
+    bundles.require_free(out)
+    bundle = bundles.read(path)
+    manifest = bundle.manifest
+    if precision in bundle.precisions:
+        raise InputError(f"{path} holds {precision} already; expected one of the others")
+    if manifest.network.precision != "fp32":
+        raise InputError(
+            f"{path} holds no fp32 network to start from, only {', '.join(bundle.precisions)}; fit it again"
+        )
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        good = check_images(images, skip_bad=skip_bad)
+        chosen = _same_images(good, manifest, path)
+        exported = exported_from(bundle)
+        options = _options(manifest, factors)
+        require_memory(manifest, exported, len(chosen.fitted), BATCH, options)
+        with open_scorer(bundle, ENGINES["fp32"][0], threads=threads) as scorer:
+            scores = fidelity.Scores(score(scorer, chosen.held_out, "scoring in fp32"), manifest.threshold.score)
+        draft = msgspec.structs.replace(
+            manifest, gaussian=msgspec.structs.replace(manifest.gaussian, factors=options.factors), parity=None
+        )
+        reference = FloatDetector(exported, draft, scores)
+        added = fit_variant(precision, reference, chosen, options, threads=threads, say=say)
+    return _write(out, bundle, precision, added.manifest, added.payload)
+
+
+def exported_from(bundle: bundles.Bundle) -> Exported:
+    """The feature graph of a bundle, without the torch network behind it."""
+    manifest = bundle.manifest
+    return Exported(
+        features=bundle.features,
+        network=manifest.network,
+        projection=manifest.projection,
+        stored_projection=bundle.statistics.get("projection"),
+        height=manifest.input.height,
+        width=manifest.input.width,
+        map_size=(manifest.map.height, manifest.map.width),
+        mean=(),
+        std=(),
+        module=None,
+    )
+
+
+def _same_images(good: GoodImages, manifest: facts.Manifest, path: Path) -> Images:
+    expected = manifest.input
+    size = (expected.source_height, expected.source_width)
+    if good.channels != expected.channels:
+        kinds = {1: "grey", 3: "in colour"}
+        raise InputError(
+            f"the images are {kinds[good.channels]}; {path} was fitted on images {kinds[expected.channels]}"
+        )
+    if size != (None, None) and good.size != size:
+        received = "of several sizes" if good.size is None else f"{good.size[1]} x {good.size[0]} px"
+        raise InputError(f"the images are {received}; {path} was fitted on images of {size[1]} x {size[0]} px")
+    fitted, held_out = split(
+        good.paths,
+        false_reject_rate=manifest.threshold.false_reject_rate,
+        calibration_images=manifest.fit.calibration_images,
+        group_by=manifest.fit.group_by,
+        seed=manifest.fit.seed,
+    )
+    if manifest.fit.images < len(fitted):
+        fitted = draw(fitted, manifest.fit.images, manifest.fit.seed)
+    if good.fingerprint(fitted) != manifest.fit.sources_sha256:
+        raise InputError(
+            f"these {len(good.paths)} images are not those that {path} was fitted on ({manifest.fit.images}, and "
+            f"{manifest.fit.calibration_images} held out); expected the same folder as for `flawline fit`"
+        )
+    return Images(fitted, held_out)
+
+
+def _options(manifest: facts.Manifest, factors: FactorType | None) -> StatisticsOptions:
+    model = manifest.gaussian
+    return StatisticsOptions(
+        tie=model.tie,
+        components=model.components,
+        epsilon=model.epsilon,
+        epsilon_relative=model.epsilon_relative,
+        shrinkage=cast("Estimator | float | None", model.shrinkage),
+        factors=factors or model.factors,
+        form=model.form,
+        seed=manifest.fit.seed,
+    )
+
+
+def _write(
+    out: Path, bundle: bundles.Bundle, precision: Precision, added: facts.Manifest, payload: bundles.Payload
+) -> bundles.Bundle:
+    own = bundle.manifest
+    files = bundles.variant_files(precision)
+    variant = facts.Variant(
+        features=own.file_names("fp32").features if payload.features == bundle.features else files.features,
+        network=added.network,
+        gaussian=added.gaussian,
+        threshold=added.threshold,
+        parity=added.parity,
+        fidelity=added.fidelity,
+        golden=added.golden,
+    )
+    held = {name: payload_of(bundle.select(name)) for name in own.variants}
+    return bundles.write(
+        out,
+        msgspec.structs.replace(own, format=facts.Format(), variants={**own.variants, precision: variant}),
+        *payload_of(bundle),
+        variants={**held, precision: payload},
+    )
+
+
+def payload_of(bundle: bundles.Bundle) -> bundles.Payload:
+    """What the files of an open bundle hold, in its precision."""
+    return bundles.Payload(bundle.features, bundle.statistics, bundle.golden)

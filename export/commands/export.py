@@ -1,0 +1,106 @@
+"""Makes more of a bundle: a further precision of its network, or one ONNX file for other runtimes.
+
+--precision P --images GOOD_DIR writes a new bundle that also holds the network in P, with statistics, threshold and golden
+frames of its own. GOOD_DIR is the folder that the bundle was fitted on: the images are split as they were. What is written
+scores like the float detector, or nothing is written (exit 1).
+
+--to standalone writes a single ONNX file, uint8 frame in, score, map and verdict out, for people with a runtime of their
+own; with --precision, of a network that the bundle holds. It must score like the bundle on its golden frames, and on those of
+--images.
+
+  flawline export part.flaw --precision int8 --images good/ --out part-int8.flaw
+  flawline export part.flaw --to standalone --out part.onnx
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import get_args
+
+from flawline.calibration.statistics import FactorType
+from flawline.export.options import default_threads
+from flawline.runtime.precisions import PRECISIONS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder of the bundle; stays as it is")
+    parser.add_argument("--to", choices=("standalone",), help="one ONNX file, instead of a bundle of more precisions")
+    parser.add_argument("--precision", choices=PRECISIONS, help="to add; with --to, the one to take")
+    parser.add_argument("--images", metavar="DIR", type=Path, help="good images that the bundle was fitted on")
+    parser.add_argument("--out", metavar="PATH", type=Path, required=True, help="bundle or file to make")
+    parser.add_argument("--factors", choices=get_args(FactorType), help="of what is added (default: as in the bundle)")
+    parser.add_argument("--skip-bad", action="store_true", help="go on without images that cannot be read")
+    parser.add_argument("--threads", metavar="N", type=int, default=default_threads(), help="default: all cores")
+    parser.add_argument("--json", action="store_true", help="print what the gate found as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exports and prints what came of it."""
+    from flawline.export.parity import ParityError
+
+    try:
+        return _standalone(options) if options.to == "standalone" else _add(options)
+    except ParityError as error:
+        sys.stderr.write(f"flawline export: {error}\n")
+        return 1
+
+
+def _add(options: argparse.Namespace) -> int:
+    from flawline.export.addition import add_precision
+    from flawline.runtime.errors import InputError
+    from flawline.runtime.images import list_images
+
+    if options.precision is None or options.images is None:
+        raise InputError("received neither --to nor --precision with --images; expected one of them (see --help)")
+    bundle = add_precision(
+        options.bundle,
+        options.precision,
+        list_images(options.images),
+        options.out,
+        factors=options.factors,
+        skip_bad=options.skip_bad,
+        threads=options.threads,
+        say=_say,
+    )
+    added = bundle.select(options.precision).manifest
+    text = (
+        f"{bundle.path}: {', '.join(bundle.precisions)}, {bundle.total_bytes / 1e6:.1f} MB, bundle {bundle.hash[:12]}\n"
+    )
+    sys.stdout.write(_json(added.fidelity) if options.json else text)
+    return 0
+
+
+def _standalone(options: argparse.Namespace) -> int:
+    from flawline.export.standalone import write_standalone
+    from flawline.runtime.bundle import read
+    from flawline.runtime.errors import InputError
+    from flawline.runtime.images import list_images, read_image
+
+    if options.factors is not None:
+        raise InputError(
+            f"--factors {options.factors} does not go with --to standalone, which takes those of the bundle"
+        )
+    frames = (read_image(path) for path in (list_images(options.images) if options.images else ()))
+    bundle = read(options.bundle).select(options.precision)
+    report = write_standalone(bundle, options.out, frames, threads=options.threads)
+    text = f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB, {bundle.manifest.network.precision}; {_text(report)}\n"
+    sys.stdout.write(_json(report) if options.json else text)
+    return 0
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def _json(report: object) -> str:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+
+
+def _text(report: dict[str, str | float]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value if isinstance(value, str) else format(value, '.3g')}"
+        for name, value in report.items()
+    )

@@ -1,0 +1,137 @@
+"""The second gate: a detector in another precision against the float detector, on held-out real images.
+
+Each of the two has statistics of its own, so that the scores need not be equal; they must mean the same. A network that lost a
+layer, or sees another brightness, can still give good images inconspicuous scores, since its statistics were learnt from what
+it gives: hence features are compared as well, and the order of the images.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flawline.export.parity import ParityError
+from flawline.runtime.bundle.manifest import Report
+from flawline.runtime.extractor import FeatureExtractor
+from flawline.runtime.extras import LazyModule
+from flawline.runtime.precisions import Precision
+
+if TYPE_CHECKING:
+    from scipy import stats
+else:
+    stats = LazyModule("scipy.stats", "pip install 'flawline[fit]'")
+
+Frame = npt.NDArray[np.uint8]
+
+
+class Tolerance(NamedTuple):
+    """What passes.
+
+    Attributes:
+        feature_error: Largest relative L2 error of a feature map, all images together.
+        score_error_median: Largest median over images of the relative score error.
+        score_error_p99: Largest 99th percentile of it.
+        rank_correlation: Smallest correlation of the images' ranks (Spearman).
+        flipped_share: Largest share of images whose verdict differs, each detector at its own threshold; two may always,
+            one that moves up and the other that it moves down.
+    """
+
+    feature_error: float
+    score_error_median: float
+    score_error_p99: float
+    rank_correlation: float
+    flipped_share: float
+
+
+_HALF = Tolerance(0.03, 0.01, 0.05, 0.98, 0.02)
+_EIGHT_BITS = Tolerance(0.15, 0.05, 0.2, 0.8, 0.05)
+TOLERANCES: dict[Precision, Tolerance] = {
+    "fp16": _HALF,
+    "bf16": _HALF,
+    "int8": _EIGHT_BITS,
+    "int8-openvino": _EIGHT_BITS,
+    "int8-tensorrt": _EIGHT_BITS,
+}
+
+
+class Scores(NamedTuple):
+    """What a detector says of the held-out images.
+
+    Attributes:
+        scores: float32 (n,), image by image.
+        threshold: Scores above it are rejected.
+    """
+
+    scores: npt.NDArray[np.float32]
+    threshold: float
+
+
+def feature_error(reference: FeatureExtractor, extractor: FeatureExtractor, frames: Iterable[Frame]) -> float:
+    """Relative L2 error of the feature maps, sqrt(sum |a - b|^2 / sum |a|^2), of the output where it is largest.
+
+    Args:
+        reference: The float network; for one frame at a time.
+        extractor: The network in another precision, likewise.
+        frames: Real frames.
+    """
+    wrong, whole = np.zeros(len(reference.maps)), np.zeros(len(reference.maps))
+    for frame in frames:
+        for network in (reference, extractor):
+            network.load(0, frame)
+            network.run()
+        for output, (expected, received) in enumerate(zip(reference.maps, extractor.maps, strict=True)):
+            wrong[output] += np.square(received - expected, dtype=np.float64).sum()
+            whole[output] += np.square(expected, dtype=np.float64).sum()
+    return float(np.sqrt(wrong / whole).max())
+
+
+def check(precision: Precision, reference: Scores, received: Scores, features: float) -> Report:
+    """Lets pass only a detector that means what the float detector means.
+
+    Args:
+        precision: Of the network.
+        reference: The float detector's.
+        received: The detector's.
+        features: What `feature_error` says.
+
+    Returns:
+        What the manifest says of it.
+
+    Raises:
+        ParityError: A figure is beyond its tolerance, or not a number.
+    """
+    images = len(received.scores)
+    errors = np.abs(received.scores / reference.scores.astype(np.float64) - 1)
+    flips = int(((received.scores > received.threshold) != (reference.scores > reference.threshold)).sum())
+    constant = np.ptp(received.scores) == 0 or np.ptp(reference.scores) == 0
+    ranks = 0.0 if constant else float(stats.spearmanr(reference.scores, received.scores).statistic)
+    tolerance = TOLERANCES[precision]
+    found = {
+        "feature_error": features,
+        "score_error_median": float(np.median(errors)),
+        "score_error_p99": float(np.percentile(errors, 99, method="higher")),
+        "score_error_max": float(errors.max()),
+        "rank_correlation": ranks,
+        "flipped_verdicts": float(flips),
+    }
+    # Each is what must hold, so that NaN does not pass.
+    passes = {
+        "feature_error": features <= tolerance.feature_error,
+        "score_error_median": found["score_error_median"] <= tolerance.score_error_median,
+        "score_error_p99": found["score_error_p99"] <= tolerance.score_error_p99,
+        "rank_correlation": ranks >= tolerance.rank_correlation,
+        "flipped_verdicts": flips <= max(2, tolerance.flipped_share * images),
+    }
+    for name, passed in passes.items():
+        if not passed:
+            raise ParityError(
+                f"in {precision} the detector does not score like the float detector: {name.replace('_', ' ')} "
+                f"{found[name]:.3g} on {images} held-out images; the tolerances are {_text(tolerance)}; nothing was written"
+            )
+    limits = {f"{name}_tolerance": limit for name, limit in tolerance._asdict().items()}
+    return {"reference": "the float detector", "images": images, **found, **limits}
+
+
+def _text(tolerance: Tolerance) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {limit:g}" for name, limit in tolerance._asdict().items())

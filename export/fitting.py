@@ -1,0 +1,168 @@
+"""One precision of a detector, fitted: statistics from the graph that will run, threshold, proof, golden frames."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from flawline.calibration import conformal
+from flawline.calibration.statistics import EmbeddingReader, Statistics, StatisticsOptions, collect
+from flawline.export import fidelity, parity
+from flawline.export.features import Exported
+from flawline.runtime import bundle as bundles
+from flawline.runtime.bundle import manifest as facts
+from flawline.runtime.bundle.contents import gaussian_tensors
+from flawline.runtime.extractor import FeatureExtractor
+from flawline.runtime.images import read_image
+from flawline.runtime.precisions import ENGINES
+from flawline.runtime.progress import progress
+from flawline.runtime.scorer import Scorer
+
+Frame = npt.NDArray[np.uint8]
+Say = Callable[[str], object]
+
+BATCH = 4
+"""Frames that are fitted at once."""
+
+_GOLDEN_FRAMES = 3
+_GOLDEN_FRAME_BYTES = 1 << 20
+_PARITY_IMAGES = 4
+
+
+class Images(NamedTuple):
+    """Good images.
+
+    Attributes:
+        fitted: Behind the statistics.
+        held_out: Behind the threshold and the proofs.
+    """
+
+    fitted: Sequence[Path]
+    held_out: Sequence[Path]
+
+
+class Fitted(NamedTuple):
+    """One precision of a detector.
+
+    Attributes:
+        manifest: With threshold and parity.
+        payload: For the bundle.
+        scores: Of the held-out images.
+    """
+
+    manifest: facts.Manifest
+    payload: bundles.Payload
+    scores: fidelity.Scores
+
+
+def fit_detector(
+    exported: Exported,
+    manifest: facts.Manifest,
+    images: Images,
+    options: StatisticsOptions,
+    *,
+    threads: int,
+    say: Say,
+) -> Fitted:
+    """Fits one precision of a detector.
+
+    Args:
+        exported: The feature graph.
+        manifest: What it will say, but for threshold and parity.
+        images: Good images.
+        options: How they are modelled.
+        threads: Threads that compute.
+        say: Takes each line that tells what is being done.
+
+    Raises:
+        InputError: The images do not suffice, or their features are not finite or do not vary.
+        ParityError: The scores are not those of the textbook formula.
+    """
+    statistics = _collect(exported, manifest, images.fitted, options, threads)
+    model = msgspec.structs.replace(manifest.gaussian, form=statistics.gaussians.form, rank=statistics.gaussians.rank)
+    manifest = msgspec.structs.replace(manifest, gaussian=model)
+    with Scorer(exported.features, manifest, statistics.gaussians, threads=threads) as scorer:
+        scores = score(scorer, images.held_out, "calibrating")
+        checked = evenly(images.held_out, _PARITY_IMAGES)
+        report = parity.check(
+            lambda frame: scorer(frame)[0],
+            parity.Reference(exported, manifest, statistics, threads=threads),
+            list(frames(checked)),
+            tolerance=parity.TOLERANCES[options.factors],
+        )
+        say(
+            f"scores equal {report['reference']} within {report['relative_error_max']:.1e} (relative) on "
+            f"{len(checked)} held-out images"
+        )
+        golden = _golden(scorer, manifest, evenly(images.held_out, _GOLDEN_FRAMES))
+    threshold = conformal.threshold(scores, manifest.threshold.false_reject_rate)
+    return Fitted(
+        manifest=msgspec.structs.replace(
+            manifest, threshold=msgspec.structs.replace(manifest.threshold, score=threshold), parity=report
+        ),
+        payload=bundles.Payload(exported.features, _tensors(statistics, scores, exported), golden),
+        scores=fidelity.Scores(scores, threshold),
+    )
+
+
+def score(scorer: Scorer, paths: Sequence[Path], label: str) -> npt.NDArray[np.float32]:
+    """Scores of images, float32 (n,), with a progress bar of that label."""
+    return np.array([scorer(frame)[0] for frame in progress(frames(paths), total=len(paths), label=label)], np.float32)
+
+
+def frames(paths: Iterable[Path]) -> Iterator[Frame]:
+    """The images, one after the other."""
+    return (read_image(path) for path in paths)
+
+
+def evenly(paths: Sequence[Path], count: int) -> list[Path]:
+    """At most so many of the paths, spread evenly."""
+    return [paths[index] for index in sorted({round(i) for i in np.linspace(0, len(paths) - 1, count)})]
+
+
+def extractor_of(exported: Exported, manifest: facts.Manifest, *, threads: int, batch: int = 1) -> FeatureExtractor:
+    """The feature graph in the engine through which its statistics are collected."""
+    return FeatureExtractor(
+        exported.features,
+        manifest.input,
+        exported.network,
+        manifest.projection.dimension,
+        backend=ENGINES[exported.network.precision][0],
+        threads=threads,
+        batch=batch,
+    )
+
+
+def _collect(
+    exported: Exported, manifest: facts.Manifest, fitted: Sequence[Path], options: StatisticsOptions, threads: int
+) -> Statistics:
+    size, dimension = exported.map_size, manifest.projection.dimension
+    with extractor_of(exported, manifest, threads=threads, batch=BATCH) as extractor:
+        reader = EmbeddingReader(extractor, size, manifest.map.upsampling, threads=threads)
+        good = progress(frames(fitted), total=len(fitted), label="fitting")
+        return collect(reader, good, len(fitted), size, dimension, options)
+
+
+def _golden(scorer: Scorer, manifest: facts.Manifest, paths: Sequence[Path]) -> list[bundles.Golden]:
+    golden = []
+    for frame in frames(paths):
+        if frame.nbytes > _GOLDEN_FRAME_BYTES:
+            # The middle, so that a bundle for large frames stays small; any frame is as good as another here.
+            height, width = manifest.input.height, manifest.input.width
+            top, left = max(0, (frame.shape[0] - height) // 2), max(0, (frame.shape[1] - width) // 2)
+            frame = np.ascontiguousarray(frame[top : top + height, left : left + width])
+        golden_score, anomaly_map = scorer(frame)
+        golden.append(bundles.Golden(frame=frame, score=golden_score, map=anomaly_map))
+    return golden
+
+
+def _tensors(
+    statistics: Statistics, scores: npt.NDArray[np.float32], exported: Exported
+) -> dict[str, npt.NDArray[Any]]:
+    tensors = gaussian_tensors(statistics.gaussians) | {"calibration_scores": np.sort(scores)}
+    if exported.stored_projection is not None:
+        tensors["projection"] = exported.stored_projection
+    return tensors

@@ -1,0 +1,129 @@
+"""Further precisions of a detector: the network is converted first, then everything that depends on it is fitted again.
+
+What the precision does to the features is then part of the model of normal.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from flawline.calibration.statistics import StatisticsOptions
+from flawline.export import fidelity, quantise
+from flawline.export.calibrated import Calibrated, calibrate
+from flawline.export.features import Exported
+from flawline.export.fitting import Fitted, Images, Say, evenly, extractor_of, fit_detector, frames
+from flawline.export.half import to_fp16
+from flawline.export.sensitivity import layers_to_keep, sensitivity
+from flawline.runtime.bundle import manifest as facts
+from flawline.runtime.precisions import Precision
+
+_CALIBRATION_IMAGES = 128
+_COMPARED_IMAGES = 16
+_SENSITIVITY_IMAGES = 4
+
+
+class FloatDetector(NamedTuple):
+    """What every other precision is converted from, and held to.
+
+    Attributes:
+        exported: The float network.
+        manifest: The detector's.
+        scores: Of the held-out images.
+    """
+
+    exported: Exported
+    manifest: facts.Manifest
+    scores: fidelity.Scores
+
+
+def fit_variant(
+    precision: Precision,
+    reference: FloatDetector,
+    images: Images,
+    options: StatisticsOptions,
+    *,
+    threads: int,
+    say: Say,
+) -> Fitted:
+    """Fits a detector in another precision and holds it to the float detector.
+
+    Args:
+        precision: Of the network.
+        reference: The float detector.
+        images: Good images, those of the float detector.
+        options: How they are modelled.
+        threads: Threads that compute.
+        say: Takes each line that tells what is being done.
+
+    Returns:
+        The detector, whose manifest has the precision as its own.
+
+    Raises:
+        InputError: The precision does not support an operator of the network.
+        MissingExtraError: The engine of that precision is not installed.
+        ParityError: The detector does not score like the float detector.
+    """
+    converted = _convert(precision, reference, images, threads, say)
+    manifest = msgspec.structs.replace(reference.manifest, network=converted.network, variants={})
+    fitted = fit_detector(converted, manifest, images, options, threads=threads, say=say)
+    with (
+        extractor_of(reference.exported, manifest, threads=threads) as floats,
+        extractor_of(converted, manifest, threads=threads) as extractor,
+    ):
+        features = fidelity.feature_error(floats, extractor, frames(evenly(images.held_out, _COMPARED_IMAGES)))
+    report = fidelity.check(precision, reference.scores, fitted.scores, features)
+    say(
+        f"{precision} against fp32 on {len(images.held_out)} held-out images: features differ by "
+        f"{report['feature_error']:.1%}, scores by {report['score_error_median']:.1%} (median) to "
+        f"{report['score_error_max']:.1%}, rank correlation {report['rank_correlation']:.3f}, "
+        f"{report['flipped_verdicts']:g} verdicts differ"
+    )
+    return fitted._replace(manifest=msgspec.structs.replace(fitted.manifest, fidelity=report))
+
+
+def _convert(precision: Precision, reference: FloatDetector, images: Images, threads: int, say: Say) -> Exported:
+    """The network in another precision."""
+    exported, quantisation = reference.exported, None
+    features = exported.features
+    if precision == "int8" or precision == "int8-openvino" or precision == "int8-tensorrt":
+        features, quantisation = _quantise(precision, reference, images, threads, say)
+    elif precision == "fp16":
+        features = to_fp16(features, _calibrate(reference, images, threads))
+    network = msgspec.structs.replace(exported.network, precision=precision, quantisation=quantisation)
+    return exported._replace(features=features, network=network, module=None)
+
+
+def _quantise(
+    precision: quantise.Precision, reference: FloatDetector, images: Images, threads: int, say: Say
+) -> tuple[bytes, facts.Quantisation]:
+    calibrated = _calibrate(reference, images, threads)
+    compared = list(_inputs(reference, evenly(images.held_out, _SENSITIVITY_IMAGES), threads))
+    layers = sensitivity(calibrated, compared, precision, threads=threads)
+    kept = layers_to_keep(layers)
+    if kept:
+        say(f"{precision}: {len(kept)} of {len(layers)} convolutions stay in float, too sensitive: {', '.join(kept)}")
+    report = [
+        facts.LayerError(layer=layer.name, relative_error=layer.worst, kept_float=layer.name in kept)
+        for layer in layers
+    ]
+    count = min(len(images.fitted), _CALIBRATION_IMAGES)
+    return quantise.quantise(calibrated, precision, keep_float=kept), facts.Quantisation(
+        calibration_images=count, sensitivity=report
+    )
+
+
+def _calibrate(reference: FloatDetector, images: Images, threads: int) -> Calibrated:
+    chosen = evenly(images.fitted, _CALIBRATION_IMAGES)
+    return calibrate(reference.exported.features, _inputs(reference, chosen, threads), len(chosen), threads=threads)
+
+
+def _inputs(reference: FloatDetector, paths: Sequence[Path], threads: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """The images as the feature graph takes them."""
+    with extractor_of(reference.exported, reference.manifest, threads=threads) as extractor:
+        for frame in frames(paths):
+            extractor.load(0, frame)
+            yield extractor.input[0].copy()

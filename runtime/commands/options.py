@@ -1,0 +1,19 @@
+"""Options that commands on the device share."""
+
+import argparse
+
+from flawline.runtime.precisions import PRECISIONS
+
+
+def add_engine(parser: argparse._ActionsContainer) -> None:
+    """Declares what runs a bundle: `backend`, `precision` and `threads`, as `Detector.open` takes them."""
+    parser.add_argument(
+        "--backend",
+        metavar="NAME",
+        default="auto",
+        help="engine: onnxruntime, openvino, or the fastest that gives the golden scores (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, help="of the network, one that the bundle holds (default: the bundle's own)"
+    )
+    parser.add_argument("--threads", metavar="N", type=int, default=1, help="default: %(default)s")
