@@ -6,7 +6,7 @@ run ours stay warm in a process each, and score the same frames in alternation.
 
   flawline bench peers --test DIR --weights resnet18.npz
   flawline bench peers --test elpv-mono --weights resnet18.pth --threads 1 --json peers.json
-  flawline bench peers --images good/ --weights resnet18.pth --bundle part.flaw --precisions fp32,int8@onnxruntime
+  flawline bench peers --images good/ --weights resnet18.pth --precisions fp32,int8,fp32@openvino
 """
 
 import argparse
@@ -22,7 +22,7 @@ from flawline.benchmarks.commands.options import add_output, positive, say, seve
 from flawline.benchmarks.datasets import SHARED_FIT_IMAGES, Item, open_dataset
 from flawline.benchmarks.environment import Environment, describe
 from flawline.benchmarks.peers import environments, text
-from flawline.benchmarks.peers.cases import PRIMARY, Case, Failure, null_case, our_cases, read_offers
+from flawline.benchmarks.peers.cases import Case, Failure, Way, null_case, our_cases, read_offers
 from flawline.benchmarks.peers.comparison import Measured, Settings, compare
 from flawline.benchmarks.peers.environments import PEERS, PeerError
 from flawline.benchmarks.peers.frames import Frames, write_frames
@@ -31,14 +31,15 @@ from flawline.benchmarks.record import detector_facts, heading, result, unstable
 from flawline.benchmarks.tables import write_json
 from flawline.export.fit import fit_bundle
 from flawline.export.options import FitOptions
+from flawline.export.parity import ParityError
 from flawline.runtime.bundle import read
-from flawline.runtime.errors import InputError
+from flawline.runtime.errors import EngineError, InputError, MissingExtraError
 from flawline.runtime.files import make_folder
 from flawline.runtime.images import list_images
+from flawline.runtime.precisions import ENGINES, PRECISIONS
 
-IMAGE_SIZE = 224
+IMAGE_SIZE, MAP_STRIDE = 224, 4
 BACKBONE = "resnet18"
-ENGINE = "onnxruntime"
 BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
 MEANING = {
     "latency": "from a uint8 RGB frame in memory to a verdict, in the worker: preprocessing, network, distances, score",
@@ -82,8 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="ways",
         metavar="NAME[@ENGINE],...",
         type=several(_way),
-        default=((PRIMARY, ENGINE),),
-        help=f"ours, of those that the bundle holds, each with its engine (default: {PRIMARY}@{ENGINE})",
+        default=(("fp32", "onnxruntime"),),
+        help=f"ours, of {', '.join(PRECISIONS)}; each in the engine it is made for unless one is named (default: fp32)",
     )
     parser.add_argument(
         "--peers", metavar="NAME,...", type=several(_peer), default=tuple(PEERS), help=f"default: {','.join(PEERS)}"
@@ -107,9 +108,7 @@ def run(args: argparse.Namespace) -> int:
         environment = describe()
         installed, failures = _install(args)
         frames = write_frames(fit_images, test, work / "frames", (IMAGE_SIZE, IMAGE_SIZE))
-        bundles = args.bundles or [_fit_ours(args, frames, work)]
-        ours, missing = our_cases(bundles, args.ways)
-        failures += missing
+        bundles, ours = _ours(args, frames, work, failures)
         theirs, offered = _fit_peers(args, installed, frames, work, environment, failures)
         settings = Settings(runs=args.runs)
         measured, failed = compare(
@@ -134,11 +133,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _way(word: str) -> tuple[str, str]:
-    precision, _, engine = word.partition("@")
-    if not precision or word.endswith("@"):
-        raise argparse.ArgumentTypeError(f"'{word}'; expected a precision such as fp32, or fp32@onnxruntime")
-    return precision, engine or ENGINE
+def _way(word: str) -> Way:
+    name, at, engine = word.partition("@")
+    for precision in PRECISIONS:
+        if precision == name and bool(at) == bool(engine):
+            return precision, engine or ENGINES[precision][0]
+    raise argparse.ArgumentTypeError(f"'{word}'; expected one of {', '.join(PRECISIONS)}, or fp32@openvino")
 
 
 def _peer(word: str) -> str:
@@ -192,13 +192,33 @@ def _install(args: argparse.Namespace) -> tuple[dict[str, Path], list[Failure]]:
     return installed, failures
 
 
-def _fit_ours(args: argparse.Namespace, frames: Frames, work: Path) -> Path:
-    options = FitOptions(
-        backbone=BACKBONE, weights=str(args.weights), image_size=IMAGE_SIZE, dimension=args.dimension, map_stride=4
-    )
-    path = work / "ours.flaw"
-    fit_bundle(list_images(frames.fit), path, options, say)
-    return path
+def _ours(
+    args: argparse.Namespace, frames: Frames, work: Path, failures: list[Failure]
+) -> tuple[list[Path], list[Case]]:
+    """Our bundles and cases: those that are named, or one bundle fitted here for each precision."""
+    if args.bundles:
+        ours, missing = our_cases(args.bundles, args.ways)
+        failures += missing
+        return args.bundles, ours
+    bundles, ours = [], []
+    for chosen in dict.fromkeys(precision for precision, _ in args.ways):
+        options = FitOptions(
+            backbone=BACKBONE,
+            weights=str(args.weights),
+            image_size=IMAGE_SIZE,
+            map_stride=MAP_STRIDE,
+            dimension=args.dimension,
+            precision=chosen,
+        )
+        path = work / f"{chosen}.flaw"
+        try:
+            fit_bundle(list_images(frames.fit), path, options, say)
+        except (MissingExtraError, EngineError, ParityError) as error:
+            failures.append(Failure(f"flawline {chosen}", str(error)))
+            continue
+        bundles.append(path)
+        ours += our_cases([path], [way for way in args.ways if way[0] == chosen])[0]
+    return bundles, ours
 
 
 def _fit_peers(

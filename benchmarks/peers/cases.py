@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flawline.runtime.bundle import Bundle, read
-from flawline.runtime.errors import InputError
+from flawline.runtime.bundle import read
+from flawline.runtime.precisions import Precision
 
 OURS = "flawline"
 NULL = "null"
-PRIMARY = "fp32"
+Way = tuple[Precision, str]
+"""One of our precisions, and the engine that runs it."""
+
 _WORKERS = "flawline.benchmarks.peers.workers"
 
 
@@ -64,12 +66,12 @@ class Failure:
     reason: str
 
 
-def our_cases(bundles: Sequence[Path], ways: Sequence[tuple[str, str]]) -> tuple[list[Case], list[Failure]]:
+def our_cases(bundles: Sequence[Path], ways: Sequence[Way]) -> tuple[list[Case], list[Failure]]:
     """Every bundle in every way.
 
     Args:
         bundles: Folders of bundles.
-        ways: Precision and engine.
+        ways: Precisions with their engines.
 
     Returns:
         Cases, and the precisions that a bundle does not hold.
@@ -79,28 +81,17 @@ def our_cases(bundles: Sequence[Path], ways: Sequence[tuple[str, str]]) -> tuple
     """
     cases: list[Case] = []
     failures: list[Failure] = []
+    command = (sys.executable, "-m", f"{_WORKERS}.flawline_score")
     for path in bundles:
         bundle, label = read(path), path.name if len(bundles) > 1 else ""
         for precision, engine in ways:
-            try:
-                deployed = selected(bundle, precision).total_bytes
-            except InputError as error:
-                failures.append(Failure(f"{OURS} {engine} {precision} {label}".strip(), str(error)))
+            case = Case(OURS, engine, precision, (path.resolve(),), command, bundle.total_bytes, label=label)
+            if precision in bundle.precisions:
+                cases.append(case)
             else:
-                command = (sys.executable, "-m", f"{_WORKERS}.flawline_score")
-                cases.append(Case(OURS, engine, precision, (path.resolve(),), command, deployed, label=label))
+                held = ", ".join(bundle.precisions)
+                failures.append(Failure(case.name, f"{path.name} does not hold {precision}; it holds {held}"))
     return cases, failures
-
-
-def selected(bundle: Bundle, precision: str) -> Bundle:
-    """A bundle with one of its precisions in the place of the primary one.
-
-    Raises:
-        InputError: It does not carry that precision.
-    """
-    if precision != PRIMARY:
-        raise InputError(f"{bundle.path.name} has no precision {precision}; expected {PRIMARY}")
-    return bundle
 
 
 def null_case() -> Case:

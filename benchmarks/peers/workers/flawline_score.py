@@ -2,17 +2,16 @@
 
 import sys
 
-from flawline.benchmarks.peers.cases import selected
 from flawline.runtime import Detector
-from flawline.runtime.bundle import read
 
 from .serving import Frame, Score, Task, serve
 
 
 def open_scorer(task: Task) -> Score:
     """Opens the bundle as any user does."""
-    bundle = selected(read(task["files"][0]), task["precision"])
-    detector = Detector(bundle, backend=task["engine"], threads=task["threads"])
+    detector = Detector.open(
+        task["files"][0], precision=task["precision"], backend=task["engine"], threads=task["threads"]
+    )
 
     def score(frame: Frame) -> tuple[float, bool]:
         result = detector(frame)
