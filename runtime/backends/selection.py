@@ -5,7 +5,11 @@ from typing import Literal, NamedTuple
 
 from flawline.runtime.errors import BundleError, FlawlineError, MissingExtraError
 
-Verdict = Literal["chosen", "slower", "golden frames differ", "not installed", "refuses the graph", "fails"]
+# Share of the time of a preferred engine that another must stay below to be chosen before it. Otherwise the choice between
+# two that are alike would change from run to run, and the last digits of the scores with it.
+_CLEARLY_FASTER = 0.75
+
+Verdict = Literal["chosen", "not faster", "golden frames differ", "not installed", "refuses the graph", "fails"]
 
 
 class Trial(NamedTuple):
@@ -53,7 +57,7 @@ def select(
     """Tries every engine and chooses the fastest that passes.
 
     Args:
-        engines: Names of the engines, the preferred first: of two that are equally fast it is chosen.
+        engines: Names of the engines, the preferred first: it is chosen unless another is clearly faster.
         try_engine: Runs the golden frames through an engine and times them; raises what opening and scoring raise.
         version: Gives an engine's version.
 
@@ -62,7 +66,10 @@ def select(
     """
     tried = {name: _try(name, try_engine) for name in engines}
     passed = {name: trial for name, trial in tried.items() if isinstance(trial, Trial) and trial.passed}
-    best = min(passed, key=lambda name: passed[name].milliseconds, default=None)
+    best: str | None = None
+    for name, trial in passed.items():
+        if best is None or trial.milliseconds < _CLEARLY_FASTER * passed[best].milliseconds:
+            best = name
     return [_judge(name, version(name), trial, best, passed) for name, trial in tried.items()]
 
 
@@ -86,7 +93,7 @@ def _judge(
         return Candidate(name, version, "chosen", *measured, f"{trial.milliseconds:.2f} ms per frame")
     times = trial.milliseconds / passed[best].milliseconds
     return Candidate(
-        name, version, "slower", *measured, f"{trial.milliseconds:.2f} ms per frame, {times:.1f} times {best}"
+        name, version, "not faster", *measured, f"{trial.milliseconds:.2f} ms per frame, {times:.2f} times {best}"
     )
 
 

@@ -1,6 +1,8 @@
-"""Says what is in a bundle, after verifying every byte of it.
+"""Says what is in a bundle, after verifying every byte of it, and which engine `auto` means on this machine, and why.
 
---json prints the manifest as it is stored, the bundle's hash (which names its whole content) and its size.
+Every engine that computes in a precision of the bundle scores the golden frames: the fastest that gives their scores is
+chosen, an engine that is preferred unless another is clearly faster. --json prints the manifest as it is stored, the bundle's
+hash (which names its whole content), its size, and the engines by precision.
 
   flawline info part.flaw
   flawline info part.flaw --json | jq .manifest.threshold
@@ -13,46 +15,68 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from flawline.runtime.backends.selection import Candidate
     from flawline.runtime.bundle import Bundle, Manifest
+    from flawline.runtime.precisions import Precision
+
+    Engines = Mapping[Precision, Sequence[Candidate]]
 
 _MEANING = {
     "position": "one Gaussian per position of the feature map (aligned objects)",
     "column": "one Gaussian per column of the web",
     "global": "one Gaussian for all positions (stationary texture)",
 }
-_LABEL_WIDTH = 12
+_LABEL_WIDTH = 15
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder of the bundle")
+    parser.add_argument("--threads", metavar="N", type=int, default=1, help="of the engines (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints the facts of a bundle."""
     from flawline.runtime.bundle import read
+    from flawline.runtime.engines import try_engines
 
     bundle = read(options.bundle)
-    sys.stdout.write(as_json(bundle) if options.json else _as_text(bundle))
+    engines = {
+        precision: try_engines(bundle.select(precision), threads=options.threads) for precision in bundle.precisions
+    }
+    sys.stdout.write(as_json(bundle, engines) if options.json else _as_text(bundle, engines))
     return 0
 
 
-def as_json(bundle: "Bundle") -> str:
-    """The facts of a bundle as one JSON object and a line feed."""
+def as_json(bundle: "Bundle", engines: "Engines | None" = None) -> str:
+    """The facts of a bundle, and of the engines if they were tried, as one JSON object and a line feed."""
     import msgspec
 
     facts = {"hash": bundle.hash, "total_bytes": bundle.total_bytes, "manifest": bundle.manifest}
+    if engines is not None:
+        facts["engines"] = {
+            precision: [candidate._asdict() for candidate in candidates] for precision, candidates in engines.items()
+        }
     return msgspec.json.format(msgspec.json.encode(facts), indent=2).decode() + "\n"
 
 
-def _as_text(bundle: "Bundle") -> str:
+def _as_text(bundle: "Bundle", engines: "Engines") -> str:
     lines = []
-    for label, value in _rows(bundle):
+    for label, value in (*_rows(bundle), *_engine_rows(engines)):
         # Texts of a bundle are its maker's: no control character of theirs reaches a terminal.
         plain = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in value)
         lines.append(f"{label:<{_LABEL_WIDTH}}{plain}".rstrip())
     return "\n".join(lines) + "\n"
+
+
+def _engine_rows(engines: "Engines") -> Iterator[tuple[str, str]]:
+    for precision, candidates in engines.items():
+        for candidate in candidates:
+            version = "" if candidate.version is None else f" {candidate.version}"
+            yield f"In {precision}", f"{candidate.name}{version}: {candidate.verdict}; {candidate.detail}"
 
 
 def _rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
@@ -67,9 +91,11 @@ def _rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
     yield from _network_rows(manifest)
     yield from _statistics_rows(bundle)
     yield from _fit_rows(bundle)
+    for precision in bundle.precisions[1:]:
+        yield from _variant_rows(bundle.select(precision))
     yield "Files", f"{len(manifest.files)} and the manifest"
     for name, entry in manifest.files.items():
-        yield "", f"{name:<24}{_size(entry.size):>10}  sha256 {entry.sha256[:16]}..."
+        yield "", f"{name:<32}{_size(entry.size):>10}  sha256 {entry.sha256[:16]}..."
 
 
 def _network_rows(manifest: "Manifest") -> Iterator[tuple[str, str]]:
@@ -99,10 +125,11 @@ def _statistics_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
     yield "Projection", f"{projection.kind}, {channels}, seed {projection.seed} ({projection.generator})"
     unit = " of the mean feature variance" if gaussian.epsilon_relative else ", absolute"
     shrinkage = "no shrinkage" if gaussian.shrinkage is None else f"shrinkage {gaussian.shrinkage}"
+    form = "" if gaussian.rank is None else f", Woodbury form of rank {gaussian.rank}"
     components = f" of {gaussian.components} components" if gaussian.components > 1 else ""
-    yield "Gaussians", f"{gaussian.count}{components}, epsilon {gaussian.epsilon:g}{unit}, {shrinkage}"
+    yield "Gaussians", f"{gaussian.count}{components}, epsilon {gaussian.epsilon:g}{unit}, {shrinkage}{form}"
     for name, array in bundle.statistics.items():
-        yield "", f"{name:<24}{_size(array.nbytes):>10}  {array.dtype} {' x '.join(map(str, array.shape))}"
+        yield "", f"{name:<32}{_size(array.nbytes):>10}  {array.dtype} {' x '.join(map(str, array.shape))}"
 
 
 def _fit_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
@@ -114,14 +141,32 @@ def _fit_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
     groups = "" if fit.group_by is None else f", grouped by {fit.group_by}"
     yield "Fit", f"{fit.images} images and {fit.calibration_images} for the threshold{groups}, seed {fit.seed}"
     yield "  sources", f"sha256 {fit.sources_sha256[:16]}..."
-    if parity is None:
-        yield "Parity", "not measured"
-    else:
-        figures = (f"{name} {value:.3g}" for name, value in parity.items() if not isinstance(value, str))
-        yield "Parity", ", ".join(figures)
-        yield "  against", f"{parity['reference']}"
+    yield from _report_rows("Parity", parity)
+    if bundle.manifest.network.precision != "fp32":
+        yield from _report_rows("Fidelity", bundle.manifest.fidelity)
     tolerance = bundle.manifest.golden.relative_tolerance
     yield "Golden", f"{len(bundle.golden)} frames, whose scores must be met within {tolerance:g} of their value"
+
+
+def _variant_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
+    manifest = bundle.manifest
+    gaussian, threshold = manifest.gaussian, manifest.threshold
+    factors = f"{gaussian.factors} factors, {_size(bundle.statistics['factors'].nbytes)}"
+    yield f"Also in {manifest.network.precision}", f"threshold {threshold.score:.6g}, {factors}"
+    yield from _report_rows("  fidelity", manifest.fidelity)
+
+
+def _report_rows(label: str, report: "dict[str, str | float] | None") -> Iterator[tuple[str, str]]:
+    if report is None:
+        yield label, "not measured"
+        return
+    figures = (
+        f"{name} {value:.3g}"
+        for name, value in report.items()
+        if not isinstance(value, str) and not name.endswith("tolerance")
+    )
+    yield label, ", ".join(figures)
+    yield "    against", f"{report['reference']}"
 
 
 def _size(size_bytes: int) -> str:

@@ -28,9 +28,9 @@ def verdicts(candidates):
 
 def test_the_fastest_that_passes_is_chosen():
     found = choose(slow=trial(9.0), fast=trial(3.0), middle=trial(4.5))
-    assert verdicts(found) == {"slow": "slower", "fast": "chosen", "middle": "slower"}
+    assert verdicts(found) == {"slow": "not faster", "fast": "chosen", "middle": "not faster"}
     assert [candidate.name for candidate in found] == ["slow", "fast", "middle"]
-    assert found[0].detail == "9.00 ms per frame, 3.0 times fast"
+    assert found[0].detail == "9.00 ms per frame, 3.00 times fast"
     assert found[1].detail == "3.00 ms per frame"
     assert found[1].version == "fast 1.0"
     assert found[1].milliseconds == 3.0
@@ -48,8 +48,13 @@ def test_an_error_as_large_as_the_tolerance_passes():
     assert verdicts(choose(only=trial(1.0, 1e-3))) == {"only": "chosen"}
 
 
+def test_an_engine_that_is_hardly_faster_does_not_take_the_place_of_a_preferred_one():
+    assert verdicts(choose(first=trial(2.0), second=trial(1.6))) == {"first": "chosen", "second": "not faster"}
+    assert verdicts(choose(first=trial(2.0), second=trial(1.4))) == {"first": "not faster", "second": "chosen"}
+
+
 def test_of_two_that_are_equally_fast_the_first_is_chosen():
-    assert verdicts(choose(first=trial(2.0), second=trial(2.0))) == {"first": "chosen", "second": "slower"}
+    assert verdicts(choose(first=trial(2.0), second=trial(2.0))) == {"first": "chosen", "second": "not faster"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ def info(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_json_is_the_manifest_with_hash_and_size(written: bundle.Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(info(capsys, str(written.path), "--json"))
+    engines = facts.pop("engines")
+    assert [candidate["name"] for candidate in engines["fp32"]] == ["onnxruntime", "openvino"]
+    assert {candidate["verdict"] for candidate in engines["fp32"]} <= {"refuses the graph", "not installed"}
     assert facts == {
         "hash": written.hash,
         "total_bytes": written.total_bytes,
@@ -37,7 +41,7 @@ def test_text_says_what_was_fitted(parts: Any, tmp_path: Path, capsys: pytest.Ca
         "3 of 2 components, epsilon 0.01 of the mean feature variance, no shrinkage",
         "false reject rate 0.2, from 7 held-out good images",
         "20 images and 7 for the threshold, seed 3",
-        "Parity      max_relative_error 0.0001\n  against   float64\n",
+        "Parity         max_relative_error 0.0001\n    against    float64\n",
         "2 frames, whose scores must be met within 0.001",
         "RANDOM: drawn, not trained",
     ):
@@ -65,7 +69,7 @@ def test_text_names_trained_weights_and_what_was_not_done(
         "not smoothed",
         "epsilon 0.01, absolute, shrinkage ledoit-wolf",
         "grouped by cell-*",
-        "Parity      not measured",
+        "Parity         not measured",
     ):
         assert fact in text
     assert "RANDOM" not in text
@@ -89,3 +93,13 @@ def test_damaged_bundle_is_one_line_and_exit_2(written: bundle.Bundle, capsys: p
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert "features.onnx holds 7 bytes; the manifest says 512" in captured.err
+
+
+def test_every_precision_is_told_with_the_engine_that_auto_means(
+    tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = info(capsys, str(tiny_bundle))
+    assert re.search(r"^In fp32 +onnxruntime [0-9.]+: (chosen; [0-9.]+ ms per frame|not faster)", text, re.MULTILINE)
+    engines = json.loads(info(capsys, str(tiny_bundle), "--json"))["engines"]["fp32"]
+    assert [candidate["verdict"] for candidate in engines].count("chosen") == 1
+    assert all(candidate["worst_relative_error"] <= 5e-3 for candidate in engines)
