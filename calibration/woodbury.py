@@ -9,7 +9,7 @@ only the share c / (l_i + c) is left, and an error of relative size e in R becom
 distance. The form is thus good for what a flaw is, a vector outside the span of the good images, of which ||R z|| takes
 little; and bad along the directions in which good images vary most, the worse the smaller c is: with c = 0.01 of the mean
 variance and a first eigenvalue of 30 times the mean, fp16 (e = 2^-12) may be off by half. The triangle has no such
-difference, and is what to take where it must be exact. int8 suits it better too.
+difference, and is what to take where it must be exact. int8 is too coarse for this form.
 """
 
 from typing import Literal
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from flawline.calibration.whitening import PackedFactors, chunks, empty_factors, store
 from flawline.runtime.errors import InputError
-from flawline.runtime.kernels import packed_size, padded_rows
+from flawline.runtime.kernels import packed_size
 
 Form = Literal["triangle", "woodbury"]
 
@@ -28,7 +28,7 @@ _NEGLIGIBLE = 1e-9
 
 
 def smaller_form(images: int, d: int, dtype: npt.DTypeLike = np.float16) -> Form:
-    """Which form takes fewer bytes, row scales included; the triangle where they take the same.
+    """Which form takes fewer bytes; the triangle where they take the same, and for int8, too coarse for the other.
 
     Args:
         images: Images (of one Gaussian) that covariances were estimated from about their mean: their rank is images - 1.
@@ -36,21 +36,9 @@ def smaller_form(images: int, d: int, dtype: npt.DTypeLike = np.float16) -> Form
         dtype: float16, float32 or int8.
     """
     rank = images - 1
-    if not 1 <= rank < d:
+    if np.dtype(dtype) == np.int8 or not 1 <= rank < d:
         return "triangle"
-    return "woodbury" if factor_bytes(d, rank, dtype) < factor_bytes(d, None, dtype) else "triangle"
-
-
-def factor_bytes(d: int, rank: int | None, dtype: npt.DTypeLike) -> int:
-    """Stored bytes of one factor, row scales included.
-
-    Args:
-        d: Dimension.
-        rank: Rows in the Woodbury form, None for a triangle.
-        dtype: float16, float32 or int8.
-    """
-    kind = np.dtype(dtype)
-    return packed_size(d, rank) * kind.itemsize + (2 * padded_rows(d, rank) if kind == np.int8 else 0)
+    return "woodbury" if packed_size(d, rank) < packed_size(d) else "triangle"
 
 
 def woodbury_factors(

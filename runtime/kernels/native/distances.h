@@ -144,6 +144,10 @@ FLAWLINE_INLINE void centre(const float* x, const float* mean, int64_t dimension
     for (; i + kLanes <= size; i += kLanes) {
         store_lanes(centred + place<N>(i), load_lanes(x + i - front) - load_lanes(mean + i - front));
     }
+    if (i + kHalfLanes <= size) {
+        store_half_lanes(centred + place<N>(i), load_half_lanes(x + i - front) - load_half_lanes(mean + i - front));
+        i += kHalfLanes;
+    }
     for (; i < size; ++i) centred[place<N>(i)] = x[i - front] - mean[i - front];
 }
 

@@ -11,13 +11,29 @@ typedef float Lanes __attribute__((vector_size(32)));
 typedef float UnalignedLanes __attribute__((vector_size(32), aligned(4), may_alias));
 constexpr int64_t kLanes = 8;
 
+// Half as many, for what is left at the end of a vector.
+typedef float HalfLanes __attribute__((vector_size(16)));
+typedef float UnalignedHalfLanes __attribute__((vector_size(16), aligned(4), may_alias));
+constexpr int64_t kHalfLanes = 4;
+
 #define FLAWLINE_INLINE inline __attribute__((always_inline))
 
 FLAWLINE_INLINE Lanes load_lanes(const float* source) { return *reinterpret_cast<const UnalignedLanes*>(source); }
 
 FLAWLINE_INLINE void store_lanes(float* target, Lanes value) { *reinterpret_cast<UnalignedLanes*>(target) = value; }
 
-FLAWLINE_INLINE Lanes lerp(Lanes low, Lanes high, float weight) { return low + weight * (high - low); }
+FLAWLINE_INLINE HalfLanes load_half_lanes(const float* source) {
+    return *reinterpret_cast<const UnalignedHalfLanes*>(source);
+}
+
+FLAWLINE_INLINE void store_half_lanes(float* target, HalfLanes value) {
+    *reinterpret_cast<UnalignedHalfLanes*>(target) = value;
+}
+
+template <class Value>
+FLAWLINE_INLINE Value lerp(Value low, Value high, float weight) {
+    return low + weight * (high - low);
+}
 
 FLAWLINE_INLINE float sum_lanes(Lanes value) {
     return ((value[0] + value[4]) + (value[2] + value[6])) + ((value[1] + value[5]) + (value[3] + value[7]));

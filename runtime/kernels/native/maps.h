@@ -8,16 +8,14 @@ namespace flawline {
 namespace {
 
 // One row of a map, (d, width) with the rows of the channels far apart, between two of its source rows: (width, d).
-FLAWLINE_INLINE void transpose_row(const FeatureMap& map, int64_t dimension, int64_t y, float* target) {
-    const int64_t width = map.width, channel = map.height * map.width;
-    const float* low = map.data + map.rows.low[y] * width;
-    const float* high = map.data + map.rows.high[y] * width;
-    const float weight = map.rows.weight[y];
+template <bool kBetween>
+FLAWLINE_INLINE void transpose_row(const float* low, int64_t to_high, float weight, int64_t channel, int64_t width,
+                                   int64_t dimension, float* target) {
     if (width < kLanes || dimension < kLanes) {
         for (int64_t c = 0; c < dimension; ++c) {
             for (int64_t x = 0; x < width; ++x) {
-                const float value = low[c * channel + x];
-                target[x * dimension + c] = value + weight * (high[c * channel + x] - value);
+                const float* source = low + c * channel + x;
+                target[x * dimension + c] = kBetween ? lerp(*source, source[to_high], weight) : *source;
             }
         }
         return;
@@ -27,15 +25,28 @@ FLAWLINE_INLINE void transpose_row(const FeatureMap& map, int64_t dimension, int
         const int64_t c = tile + kLanes <= dimension ? tile : dimension - kLanes;
         for (int64_t start = 0; start < width; start += kLanes) {
             const int64_t x = start + kLanes <= width ? start : width - kLanes;
+            const float* source = low + c * channel + x;
             Lanes rows[8];
-            for (int i = 0; i < 8; ++i) {
-                const int64_t offset = (c + i) * channel + x;
-                rows[i] = load_lanes(low + offset);
-                if (weight != 0) rows[i] = lerp(rows[i], load_lanes(high + offset), weight);
+            for (int i = 0; i < 8; ++i, source += channel) {
+                rows[i] = load_lanes(source);
+                if (kBetween) rows[i] = lerp(rows[i], load_lanes(source + to_high), weight);
             }
             transpose(rows);
-            for (int i = 0; i < 8; ++i) store_lanes(target + (x + i) * dimension + c, rows[i]);
+            float* column = target + x * dimension + c;
+            for (int i = 0; i < 8; ++i, column += dimension) store_lanes(column, rows[i]);
         }
+    }
+}
+
+FLAWLINE_INLINE void transpose_row(const FeatureMap& map, int64_t dimension, int64_t y, float* target) {
+    const int64_t width = map.width, channel = map.height * map.width;
+    const float* low = map.data + map.rows.low[y] * width;
+    const int64_t to_high = (map.rows.high[y] - map.rows.low[y]) * width;
+    const float weight = map.rows.weight[y];
+    if (weight != 0) {
+        transpose_row<true>(low, to_high, weight, channel, width, dimension, target);
+    } else {
+        transpose_row<false>(low, 0, 0, channel, width, dimension, target);
     }
 }
 
@@ -47,8 +58,13 @@ FLAWLINE_INLINE void lerp_pixel(const float* low, const float* high, float weigh
         const Lanes value = lerp(load_lanes(low + c), load_lanes(high + c), weight);
         store_lanes(z + c, kAdd ? load_lanes(z + c) + value : value);
     }
+    if (c + kHalfLanes <= dimension) {
+        const HalfLanes value = lerp(load_half_lanes(low + c), load_half_lanes(high + c), weight);
+        store_half_lanes(z + c, kAdd ? load_half_lanes(z + c) + value : value);
+        c += kHalfLanes;
+    }
     for (; c < dimension; ++c) {
-        const float value = low[c] + weight * (high[c] - low[c]);
+        const float value = lerp(low[c], high[c], weight);
         z[c] = kAdd ? z[c] + value : value;
     }
 }
