@@ -12,8 +12,8 @@ from flawline import __version__
 from flawline.export import standalone_parity
 from flawline.export.factor_blocks import block_elements
 from flawline.export.feature_graph import BATCH
-from flawline.export.onnx_file import at_supported_opset, strip
 from flawline.export.scoring_nodes import ScoringNodes
+from flawline.export.standalone_features import PREFIX, embedded_features
 from flawline.runtime import files, memory
 from flawline.runtime.bundle import contents
 from flawline.runtime.errors import BundleError, InputError
@@ -25,21 +25,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx
-    from google.protobuf import message as protobuf  # type: ignore[import-untyped]
     from onnx import GraphProto, ModelProto
 
     from flawline.runtime.bundle import Bundle
     from flawline.runtime.bundle.manifest import Manifest
 else:
     onnx = LazyModule("onnx", "pip install 'flawline[fit]'")
-    protobuf = LazyModule("google.protobuf.message", "pip install 'flawline[fit]'")
 
 Frame = npt.NDArray[np.uint8]
 
 MOST_BYTES = (1 << 31) - 1
 """What one ONNX file can hold: the format counts its bytes in 31 bits."""
 
-_FEATURES_PREFIX = "features/"
 _NODES_BYTES = 1 << 16
 _FACTOR_BYTES = {"fp32": 4, "fp16": 2, "int8": 2}
 # Measured: 4.2 to 5.2 times its bytes, for the model and its copies while it is checked, then for the engine's.
@@ -100,7 +97,7 @@ def compose_standalone(bundle: Bundle) -> bytes:
     memory.require(
         _COPIES * size, f"a standalone file of {size / 1e6:.0f} MB", "fit with a lower --dim, or --tie column or global"
     )
-    model = _features(bundle)
+    model = embedded_features(bundle)
     _add_scoring(model, bundle)
     _declare_outputs(model.graph, (manifest.map.height, manifest.map.width))
     model.producer_name, model.producer_version = "flawline", __version__
@@ -148,50 +145,6 @@ def _require_size(manifest: Manifest, size: int) -> None:
         )
 
 
-def _features(bundle: Bundle) -> ModelProto:
-    """The feature graph, its tensors renamed out of the way, its input the `frame`."""
-    manifest = bundle.manifest
-    try:
-        model = onnx.load_from_string(bundle.features)
-    except protobuf.DecodeError as error:
-        raise BundleError(f"{bundle.path}: the feature graph is no ONNX file") from error
-    model = at_supported_opset(model, manifest.network.name)
-    takes, gives = ([value.name for value in values] for values in (model.graph.input, model.graph.output))
-    expected = [output.name for output in manifest.network.outputs]
-    if takes != [manifest.network.input] or gives != expected:
-        raise BundleError(
-            f"{bundle.path}: the feature graph takes {takes} and gives {gives}; the manifest says "
-            f"{[manifest.network.input]} and {expected}"
-        )
-    strip(model.graph)
-    model.ClearField("doc_string")
-    del model.graph.value_info[:]
-    model = onnx.compose.add_prefix(model, _FEATURES_PREFIX, rename_inputs=False)
-    _cast_first(model.graph)
-    return model
-
-
-def _cast_first(graph: GraphProto) -> None:
-    """Moves a transposition of the frame behind its cast: TensorRT takes bytes, but can do nothing else with them."""
-    (frame,) = (value.name for value in graph.input)
-    readers = [node for node in graph.node if frame in node.input]
-    if len(readers) != 1 or readers[0].op_type != "Transpose":
-        return
-    (transpose,) = readers
-    casts = [node for node in graph.node if transpose.output[0] in node.input]
-    if len(casts) != 1 or casts[0].op_type != "Cast":
-        return
-    (cast,) = casts
-    pixels = f"{_FEATURES_PREFIX}pixels"
-    before, behind = onnx.NodeProto(), onnx.NodeProto()
-    before.CopyFrom(cast)
-    behind.CopyFrom(transpose)
-    before.input[0], before.output[0] = frame, pixels
-    behind.input[0], behind.output[0] = pixels, cast.output[0]
-    transpose.CopyFrom(before)
-    cast.CopyFrom(behind)
-
-
 def _add_scoring(model: ModelProto, bundle: Bundle) -> None:
     """Adds the nodes and constants from the feature maps on."""
     manifest = bundle.manifest
@@ -204,7 +157,7 @@ def _add_scoring(model: ModelProto, bundle: Bundle) -> None:
     size = (manifest.map.height, manifest.map.width)
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     nodes = ScoringNodes(opset, "detector/")
-    maps = [(f"{_FEATURES_PREFIX}{output.name}", output) for output in manifest.network.outputs]
+    maps = [(f"{PREFIX}{output.name}", output) for output in manifest.network.outputs]
     embeddings = nodes.embeddings(maps, size, manifest.map.upsampling)
     distances = nodes.distances(embeddings, size, gaussians)
     nodes.outputs(distances, size, manifest.map.sigma, manifest.threshold.score)

@@ -3,6 +3,7 @@
 import errno
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from flawline.export.fit import FitOptions, fit_bundle
 from flawline.export.parity import ParityError
 from flawline.export.standalone import MOST_BYTES, compose_standalone, standalone_bytes, write_standalone
 from flawline.export.standalone_parity import Standalone, check
-from flawline.runtime import BundleError, Detector, InputError, bundle, kernels
+from flawline.runtime import BundleError, Detector, InputError, ResourceError, bundle, kernels, memory
 from flawline.runtime.extras import LazyModule
 from flawline.runtime.images import list_images, read_image, write_image
 
@@ -257,6 +258,21 @@ def test_openvino_reads_the_file_and_agrees(tiny, model, tmp_path):
     np.testing.assert_array_equal(received["verdict"], expected["verdict"])
 
 
+def test_the_documented_example_gives_the_score_of_the_bundle(tiny, model, good_images, tmp_path, monkeypatch):
+    page = Path(__file__).parents[2] / "docs" / "standalone.md"
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    shutil.copy(list_images(good_images)[0], tmp_path / "shot.png")
+    (tmp_path / "part.onnx").write_bytes(model)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    with Detector(tiny, backend="onnxruntime") as detector:
+        expected = detector(read_image(tmp_path / "shot.png"))
+    np.testing.assert_allclose(names["score"], [expected.score], rtol=1e-5)
+    np.testing.assert_allclose(names["anomaly_map"][0], expected.map, rtol=1e-5)
+    assert names["reject"].tolist() == [expected.verdict == "reject"]
+
+
 def altered(model: bytes, name: str, change: Callable[[np.ndarray], np.ndarray]) -> bytes:
     """The file with another constant in the place of one."""
     proto = onnx.load_from_string(model)
@@ -322,6 +338,24 @@ def test_a_precision_that_belongs_to_one_engine_is_refused(tiny):
         InputError, match=r"bf16 belong to the arithmetic of openvino.* choose one of .* fp32, fp16, int8"
     ):
         compose_standalone(replace(tiny, manifest=msgspec.structs.replace(tiny.manifest, network=network)))
+
+
+def test_a_feature_graph_that_is_none_is_refused(tiny, tmp_path):
+    made = bundle.write(tmp_path / "made.flaw", tiny.manifest, b"\xff" * 64, tiny.statistics, tiny.golden)
+    with pytest.raises(BundleError, match="the feature graph is no ONNX file"):
+        compose_standalone(made)
+
+
+def test_a_feature_graph_that_the_manifest_describes_otherwise_is_refused(tiny):
+    network = msgspec.structs.replace(tiny.manifest.network, input="image")
+    with pytest.raises(BundleError, match=r"takes \['frame'\] and gives .* the manifest says \['image'\]"):
+        compose_standalone(replace(tiny, manifest=msgspec.structs.replace(tiny.manifest, network=network)))
+
+
+def test_too_little_memory_is_told_before_anything_is_built(tiny, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    with pytest.raises(ResourceError, match="a standalone file of 0 MB needs about .* --tie column or global"):
+        compose_standalone(tiny)
 
 
 def test_gaussians_assigned_otherwise_than_tied_are_refused(tiny):
