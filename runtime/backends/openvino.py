@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from flawline.runtime.backends import onnx_file
 from flawline.runtime.backends.buffers import InputShape, OutputShapes, Port, allocate, check_signature
 from flawline.runtime.errors import EngineError, FlawlineError
 from flawline.runtime.extras import LazyModule
@@ -18,12 +19,10 @@ else:
 
 _DTYPES = {"u8": "uint8", "f32": "float32"}
 
-# Where a message says from which line of OpenVINO's source it comes.
-_ORIGIN = re.compile(r"Exception from |Check '|FrontEnd API failed|Model wasn't fully converted|Summary:|$")
-
-# A tensor kept in another file has an entry whose key (field 1, 8 bytes) is "location". Both numbers may be written
-# with superfluous zeros.
-_LOCATION = re.compile(rb"(?:\x0a|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)location")
+# The lines of a message that say where in OpenVINO's source it comes from, and in what it was wrapped on the way.
+_ORIGIN = re.compile(
+    r"Exception from |Check '|While validating|FrontEnd API failed|Model wasn't fully converted|.* with a message:|Summary:|$"
+)
 
 
 class OpenVinoBackend:
@@ -106,9 +105,8 @@ class OpenVinoBackend:
 
 def _read(features: bytes) -> Any:
     """Reads an ONNX file and nothing else: `Core.read_model` would guess among formats, and copy the weights twice."""
-    if b"location" in features and _LOCATION.search(features):
-        # OpenVINO would look for it in the current folder.
-        raise ValueError("it keeps tensors in another file; expected a file that is whole")
+    # It would look for missing tensors in the current folder, and not come back from a cycle.
+    onnx_file.check(features)
     frontend = openvino.frontend.FrontEndManager().load_by_framework("onnx")
     return frontend.convert(frontend.load(io.BytesIO(features)))
 
@@ -126,6 +124,6 @@ def _port(node: Any) -> Port:
 
 
 def _reason(error: Exception) -> str:
-    """The line of a message that says what is wrong; others say where in OpenVINO's source."""
-    lines = [line.strip() for line in str(error).splitlines()]
+    """The line of a message that says what is wrong."""
+    lines = [line.strip(" -") for line in str(error).splitlines()]
     return next((line for line in lines if not _ORIGIN.match(line)), type(error).__name__)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from flawline.runtime.backends import Backend, open_backend
+from flawline.runtime.backends import Backend, onnx_file, open_backend
 from flawline.runtime.errors import BundleError, EngineError, FlawlineError
 
 SHAPE = ("N", 4, 4, 1)
@@ -53,6 +53,23 @@ def outside(location: str) -> bytes:
     return model(node("Add", "numbers", "outside"), constants=[tensor])
 
 
+def of_version(version: int) -> bytes:
+    """The good graph, with operators of a version."""
+    made = ModelProto.FromString(GOOD)
+    made.opset_import[0].version = version
+    return made.SerializeToString()
+
+
+def recursive() -> bytes:
+    """A graph with an operator that is defined by itself."""
+    made = ModelProto.FromString(model(node("Endless", domain="own")))
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    again = helper.make_node("Endless", ["x"], ["y"], domain="own")
+    made.functions.append(helper.make_function("own", "Endless", ["x"], ["y"], [again], opsets))
+    made.opset_import.append(opsets[1])
+    return made.SerializeToString()
+
+
 GOOD = model(node("Add", "numbers", "two"))
 REFUSED = {
     "garbage": b"no graph at all",
@@ -63,6 +80,14 @@ REFUSED = {
     "shapes that do not go together": model(
         node("Add", "numbers", "seven"), constants=[numpy_helper.from_array(np.zeros((7, 1), np.float32), "seven")]
     ),
+    "operators of a version far ahead": of_version(1 << 31),
+    "operators of a negative version": of_version(-1),
+    "nodes in a circle": model(
+        helper.make_node("Add", ["numbers", "second"], ["first"]),
+        helper.make_node("Relu", ["first"], ["second"]),
+        node("Relu", "second"),
+    ),
+    "an operator defined by itself": recursive(),
     "a network of another library": b'<?xml version="1.0"?><net name="few" version="11"><layers/><edges/></net>',
 }
 MISFITS = {
@@ -149,6 +174,32 @@ def test_a_tensor_may_have_any_name(opened):
     )
     backend.infer()
     assert backend.outputs[0].max() == 1
+
+
+def branching(*nodes: NodeProto) -> bytes:
+    """A graph that is `numbers` plus two if the sum of the pixels is not zero, else what the nodes make of `numbers`."""
+    added = helper.make_node("Add", ["numbers", "two"], ["made"])
+    branches = {
+        name: helper.make_graph(
+            list(inside), name, [], [helper.make_tensor_value_info("made", TensorProto.FLOAT, None)]
+        )
+        for name, inside in (("then_branch", [added]), ("else_branch", nodes))
+    }
+    return model(
+        helper.make_node("ReduceSum", ["numbers"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["any"], to=TensorProto.BOOL),
+        node("If", "any", **branches),
+    )
+
+
+def test_a_branch_may_read_what_was_made_before_it():
+    onnx_file.check(branching(helper.make_node("Relu", ["numbers"], ["made"])))
+
+
+def test_a_circle_in_a_branch_is_refused(opened):
+    circle = [helper.make_node("Relu", ["other"], ["made"]), helper.make_node("Relu", ["made"], ["other"])]
+    with pytest.raises(EngineError, match="refuses the feature graph"):
+        opened(branching(*circle))
 
 
 @pytest.mark.parametrize("operator", ["Sqrt", "Log"])
