@@ -354,7 +354,7 @@ def test_a_feature_graph_that_the_manifest_describes_otherwise_is_refused(tiny):
 
 def test_too_little_memory_is_told_before_anything_is_built(tiny, monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
-    with pytest.raises(ResourceError, match="a standalone file of 0 MB needs about .* --tie column or global"):
+    with pytest.raises(ResourceError, match=r"a standalone file of 0 MB needs about .* --tie column or global"):
         compose_standalone(tiny)
 
 
