@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from flawline.export.histogram import Histogram
 from flawline.export.rounding import Floats, patches, round_weight
+from flawline.export.whole_number import centre_on_whole_number
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
 from flawline.runtime.memory import require
@@ -40,7 +41,7 @@ class Calibrated:
     """A feature graph and what it computed on good frames.
 
     Attributes:
-        model: The float32 feature graph, with the shapes of its tensors.
+        model: The float32 feature graph, centred on a whole number, with the shapes of its tensors.
         histograms: Of the values of every float tensor that a node gives, by name.
         grams: float32 (groups, taps, taps) by name of the convolution's output: products of its patches, summed.
     """
@@ -90,7 +91,9 @@ def calibrate(features: bytes, frames: Iterable[npt.NDArray[np.uint8]], count: i
         InputError: There are no frames or no convolutions, a frame is of another shape, or a tensor is not finite.
         ResourceError: Memory would not suffice.
     """
-    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(features), data_prop=True)
+    model = onnx.load_from_string(features)
+    centre_on_whole_number(model.graph)
+    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     _name_nodes(model)
     weights = _constants(model)
     readers = defaultdict(list)

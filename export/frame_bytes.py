@@ -79,24 +79,17 @@ def feed_bytes(graph: GraphProto, exact: ExactInput) -> None:
     """
     quantise = next(node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == exact.tensor)
     read = quantise.output[0]
-    kept = []
-    for node in graph.node:
-        if node.output[0] == read:
-            continue
-        if node.output[0] not in exact.between:
-            kept.append(node)
-        elif node.op_type == "Pad":
+    for node in list(graph.node):
+        name = node.output[0]
+        if name == read or (name in exact.between and node.op_type != "Pad"):
+            graph.node.remove(node)
+        elif name in exact.between:
             constant = onnx.numpy_helper.from_array(np.array(exact.plane, np.uint8), f"{exact.tensor}/plane")
             graph.initializer.append(constant)
-            kept.append(
-                onnx.helper.make_node("Pad", [exact.planes, node.input[1], constant.name], [read], name=node.name)
-            )
-    if exact.plane is None:
-        for node in kept:
+            node.input[:] = [exact.planes, node.input[1], constant.name]
+            node.output[:] = [read]
+        elif exact.plane is None:
             node.input[:] = [exact.planes if name == read else name for name in node.input]
-    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
-    del graph.node[:]
-    graph.node.extend(nodes)
 
 
 def _byte(constants: Mapping[str, npt.NDArray[np.generic]], name: str, offset: int) -> int | None:
