@@ -114,7 +114,7 @@ def calibrate(features: bytes, frames: Iterable[npt.NDArray[np.uint8]], count: i
     tensors = _Tensors(model, threads)
     # More BLAS threads would not be quicker on products of this size, and would change the sums.
     with threadpoolctl.threadpool_limits(1, user_api="blas"):
-        for index, frame in enumerate(progress(frames, total=count, label="calibrating")):
+        for index, frame in enumerate(progress(frames, total=count, label="observing")):
             if frame.shape != shape or frame.dtype != np.uint8:
                 raise InputError(f"calibration frame {index} is {frame.dtype} {frame.shape}; expected uint8 {shape}")
             for name, values in tensors.run(frame):
