@@ -36,6 +36,8 @@ struct Avx2 {
 
     static FLAWLINE_INLINE Lanes lanes(Register a) { return a; }
 
+    static constexpr float kByteUnit = 1;
+
     static FLAWLINE_INLINE Lanes halves(const uint16_t* values) { return load(values); }
 };
 

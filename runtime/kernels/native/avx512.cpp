@@ -58,12 +58,16 @@ struct Avx512 {
         return interleave(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(columns))));
     }
 
+    // One shuffle interleaves the bytes and makes each the highest of an integer, which is then 2^24 times as large: a power
+    // of two that the row's scale takes back.
     static FLAWLINE_INLINE Register load(const int8_t* columns) {
-        const __m128i interleaved =
-            _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(columns)),
-                             _mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15));
-        return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(interleaved));
+        const __m512i both = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(columns)));
+        const __m512i rows = _mm512_set_epi32(15, 7, 14, 6, 13, 5, 12, 4, 11, 3, 10, 2, 9, 1, 8, 0);
+        // A byte of an index that is negative gives zero.
+        const __m512i index = _mm512_or_si512(_mm512_slli_epi32(rows, 24), _mm512_set1_epi32(0x00808080));
+        return _mm512_cvtepi32_ps(_mm512_shuffle_epi8(both, index));
     }
+    static constexpr float kByteUnit = 0x1p-24f;
 
     static FLAWLINE_INLINE Lanes halves(const uint16_t* values) {
         return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)));

@@ -6,6 +6,8 @@
 //   kVectors    vectors that share a pass over a factor, a power of two up to kMostVectors
 //   load        the columns at an address, widened from the stored elements
 //   multiplier  the values of a vector that belong to them, in the form that `fma` takes
+//   kByteUnit   what a loaded int8 must be multiplied by
+//   halves      eight values of fp16
 //   zero, add, fma on registers
 //   Sums<N>     of N vectors: squares of rows; `add` takes the two accumulators of a block, `total` the sum
 //
@@ -123,7 +125,7 @@ FLAWLINE_INLINE void squared_norms(const Element* factor, const uint16_t* row_sc
         products.add(factor, columns, centred);
         factor += columns * kBlockRows;
         if constexpr (kScaled<Element>) {
-            sums.add(products.even, products.odd, Set::halves(row_scales));
+            sums.add(products.even, products.odd, Set::halves(row_scales) * Set::kByteUnit);
             row_scales += kBlockRows;
         } else {
             sums.add(products.even, products.odd, Lanes{1, 1, 1, 1, 1, 1, 1, 1});

@@ -45,6 +45,8 @@ struct Neon {
         return Lanes{a.low[0], a.low[1], a.low[2], a.low[3], a.high[0], a.high[1], a.high[2], a.high[3]};
     }
 
+    static constexpr float kByteUnit = 1;
+
     static FLAWLINE_INLINE Lanes halves(const uint16_t* values) { return lanes(load(values)); }
 };
 
