@@ -58,8 +58,8 @@ struct Avx512 {
         return interleave(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(columns))));
     }
 
-    // One shuffle interleaves the bytes and makes each the highest of an integer, which is then 2^24 times as large: a power
-    // of two that the row's scale takes back.
+    // One shuffle interleaves the bytes and makes each the highest of an integer, which is then 2^24 times as large: a
+    // power of two that the row's scale takes back.
     static FLAWLINE_INLINE Register load(const int8_t* columns) {
         const __m512i both = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(columns)));
         const __m512i rows = _mm512_set_epi32(15, 7, 14, 6, 13, 5, 12, 4, 11, 3, 10, 2, 9, 1, 8, 0);

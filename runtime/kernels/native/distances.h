@@ -43,8 +43,8 @@ FLAWLINE_INLINE void prefetch(const Element* block) {
     }
 }
 
-// Where value i of a vector lies among N: they are centred tile by tile, so that inside a tile the addresses of all vectors
-// differ by constants.
+// Where value i of a vector lies among N: they are centred tile by tile, so that inside a tile the addresses of all
+// vectors differ by constants.
 template <int N>
 FLAWLINE_INLINE int64_t place(int64_t i) {
     return i / kTile * kTile * N + i % kTile;
@@ -247,10 +247,13 @@ void distances_of(const Gaussians& gaussians, const Vectors& vectors, const int3
 template <class Set>
 void distances(const Gaussians& gaussians, const Vectors& vectors, const int32_t* order, int64_t count, float* scratch,
                float* out, int64_t out_stride) {
+    const auto run = [&](auto element) {
+        distances_of<Set, decltype(element)>(gaussians, vectors, order, count, scratch, out, out_stride);
+    };
     switch (gaussians.element) {
-        case Element::kSingle: return distances_of<Set, float>(gaussians, vectors, order, count, scratch, out, out_stride);
-        case Element::kHalf: return distances_of<Set, uint16_t>(gaussians, vectors, order, count, scratch, out, out_stride);
-        case Element::kByte: return distances_of<Set, int8_t>(gaussians, vectors, order, count, scratch, out, out_stride);
+        case Element::kSingle: return run(float{});
+        case Element::kHalf: return run(uint16_t{});
+        case Element::kByte: return run(int8_t{});
     }
 }
 

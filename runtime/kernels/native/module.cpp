@@ -24,7 +24,7 @@ using Array = nb::ndarray<Type, nb::ndim<kAxes>, nb::c_contig, nb::device::cpu>;
 using AxisTaps = std::tuple<Array<const int32_t, 1>, Array<const int32_t, 1>, Array<const float, 1>>;
 using ResamplingArrays = std::tuple<int64_t, int64_t, AxisTaps, AxisTaps>;
 using FilterArrays = std::tuple<Array<const float, 1>, Array<const int32_t, 1>, Array<const int32_t, 1>>;
-// Means, factors, scales, assignment; scales of rows, empty unless the factors are bytes; rows; whether in Woodbury form.
+// Means, factors, scales, assignment; scales of rows, empty unless the factors are bytes; rows; whether Woodbury.
 using GaussianArrays =
     std::tuple<Array<const float, 3>, nb::ndarray<nb::ro, nb::ndim<3>, nb::c_contig, nb::device::cpu>,
                Array<const float, 2>, Array<const int32_t, 1>, Array<const uint16_t, 3>, int64_t, bool>;
