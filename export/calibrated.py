@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flawline.export.histogram import Histogram
+from flawline.export.normalisation import subtract_one_number
 from flawline.export.rounding import Floats, patches, round_weight
-from flawline.export.whole_number import centre_on_whole_number
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
 from flawline.runtime.memory import require
@@ -92,7 +92,7 @@ def calibrate(features: bytes, frames: Iterable[npt.NDArray[np.uint8]], count: i
         ResourceError: Memory would not suffice.
     """
     model = onnx.load_from_string(features)
-    centre_on_whole_number(model.graph)
+    subtract_one_number(model.graph)
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     _name_nodes(model)
     weights = _constants(model)

@@ -44,11 +44,12 @@ class Tolerance(NamedTuple):
     flipped_share: float
 
 
-_HALF = Tolerance(0.03, 0.01, 0.05, 0.98, 0.02)
-_EIGHT_BITS = Tolerance(0.15, 0.05, 0.2, 0.8, 0.05)
+# bf16 has eight bits of mantissa too. Seen on held-out good images of three products with two networks: features up to
+# 0.104, median 0.010, p99 0.06, ranks from 0.993 on; in fp16 0.002, 0.0002, 0.001, 0.99998.
+_EIGHT_BITS = Tolerance(0.2, 0.03, 0.12, 0.95, 0.05)
 TOLERANCES: dict[Precision, Tolerance] = {
-    "fp16": _HALF,
-    "bf16": _HALF,
+    "fp16": Tolerance(0.01, 0.002, 0.01, 0.99, 0.02),
+    "bf16": _EIGHT_BITS,
     "int8": _EIGHT_BITS,
     "int8-openvino": _EIGHT_BITS,
     "int8-tensorrt": _EIGHT_BITS,

@@ -38,5 +38,5 @@ class Nodes:
 
     def constant(self, name: str, value: npt.NDArray[np.generic]) -> str:
         """Adds a constant and returns its name."""
-        self.constants.append(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants.append(onnx.numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name

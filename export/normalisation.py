@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from flawline.export.nodes import Nodes
 from flawline.runtime.errors import InputError
@@ -80,20 +81,58 @@ def normalise(
     if channels > 1:
         nodes.add("Sub", [pixels, nodes.constant("mean", mean_.astype(np.float32).reshape(1, -1, 1, 1))], image)
     else:
-        zero = np.clip(np.round(mean_.mean()), 0, 255)
-        left_over = (folded * (zero - mean_).reshape(1, -1, 1, 1)).sum(axis=1, keepdims=True)
-        folded = folded.sum(axis=1, keepdims=True)
-        constant = nodes.constant("zero", np.float32(zero))
-        if left_over.any():
-            plane = _PLANE_VALUE if zero < 128 else -_PLANE_VALUE
-            folded = np.concatenate((folded, left_over / plane), axis=1)
-            centred = nodes.add("Sub", [pixels, constant], "frame_centred")
-            pads = nodes.constant("plane", np.array((0, 0, 0, 0, 0, 1, 0, 0), np.int64))
-            nodes.add("Pad", [centred, pads, nodes.constant("plane_value", np.float32(plane))], image)
-        else:
-            nodes.add("Sub", [pixels, constant], image)
-    name = network.graph.initializer[first].name
-    network.graph.initializer[first].CopyFrom(onnx.numpy_helper.from_array(folded.astype(np.float32), name))
+        plane = _subtract_one_number(nodes, pixels, image, mean_, folded)
+        folded = np.concatenate((folded.sum(axis=1, keepdims=True), plane), axis=1)
+    _replace(network.graph, first, folded)
+
+
+def subtract_one_number(graph: GraphProto) -> None:
+    """Rewrites the feature graph of colour frames for 8 bits: one number is subtracted from all channels, not one from each.
+
+    That costs a fourth plane, which does not pay in float.
+
+    Args:
+        graph: As `compose` made it; left as it is if it does so already, or normalises otherwise.
+    """
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for index, node in enumerate(graph.node):
+        mean = constants.get(node.input[1]) if node.op_type == "Sub" else None
+        first = None if mean is None or mean.size == 1 else _only_convolution(graph, node.output[0])
+        if mean is None or first is None:
+            continue
+        nodes = Nodes()
+        weight = onnx.numpy_helper.to_array(graph.initializer[first]).astype(np.float64)
+        plane = _subtract_one_number(nodes, node.input[0], node.output[0], mean.reshape(-1).astype(np.float64), weight)
+        _replace(graph, first, np.concatenate((weight, plane), axis=1))
+        graph.initializer.remove(next(tensor for tensor in graph.initializer if tensor.name == node.input[1]))
+        graph.initializer.extend(nodes.constants)
+        rewritten = [*graph.node[:index], *nodes.nodes, *graph.node[index + 1 :]]
+        del graph.node[:]
+        graph.node.extend(rewritten)
+        return
+
+
+def _subtract_one_number(
+    nodes: Nodes, pixels: str, image: str, mean: npt.NDArray[np.float64], weight: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Writes the subtraction and, where the means differ, the constant plane; returns what the convolution weighs it with."""
+    number = np.clip(np.round(mean.mean()), 0, 255)
+    left_over: npt.NDArray[np.float64] = (weight * (number - mean).reshape(1, -1, 1, 1)).sum(axis=1, keepdims=True)
+    constant = nodes.constant("number", np.float32(number))
+    if not left_over.any():
+        nodes.add("Sub", [pixels, constant], image)
+        return np.asarray(left_over[:, :0])
+    value = _PLANE_VALUE if number < 128 else -_PLANE_VALUE
+    centred = nodes.add("Sub", [pixels, constant], "frame_centred")
+    pads = nodes.constant("plane", np.array((0, 0, 0, 0, 0, 1, 0, 0), np.int64))
+    nodes.add("Pad", [centred, pads, nodes.constant("plane_value", np.float32(value))], image)
+    return np.asarray(left_over / value)
+
+
+def _replace(graph: GraphProto, index: int, value: npt.NDArray[np.float64]) -> None:
+    """Puts another value in the place of an initializer."""
+    name = graph.initializer[index].name
+    graph.initializer[index].CopyFrom(onnx.numpy_helper.from_array(value.astype(np.float32), name))
 
 
 def _only_convolution(graph: GraphProto, image: str) -> int | None:

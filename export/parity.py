@@ -24,7 +24,7 @@ else:
 
 Frame = npt.NDArray[np.uint8]
 
-TOLERANCES: dict[FactorType, float] = {"fp32": 1e-4, "fp16": 2e-3, "int8": 3e-2}
+TOLERANCES: dict[FactorType, float] = {"fp32": 1e-4, "fp16": 2e-3, "int8": 1e-2}
 """Largest relative score error that passes, by the type of the factors."""
 
 

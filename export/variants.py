@@ -21,7 +21,7 @@ from flawline.export.sensitivity import layers_to_keep, sensitivity
 from flawline.runtime.bundle import manifest as facts
 from flawline.runtime.precisions import Precision
 
-_CALIBRATION_IMAGES = 128
+_CALIBRATION_IMAGES = 48
 _COMPARED_IMAGES = 16
 _SENSITIVITY_IMAGES = 4
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from flawline.export.feature_graph import FeatureGraph, cut
 from flawline.export.graph import compose
+from flawline.export.normalisation import subtract_one_number
 
 SIZE = 24
 WEIGHT = np.random.default_rng(1).normal(0, 0.3, (6, 3, 5, 5)).astype(np.float32)
@@ -101,3 +102,32 @@ def test_convolution_sees_no_more_planes_than_it_must(
 def test_where_folding_would_not_be_exact_the_image_is_normalised(graph: FeatureGraph) -> None:
     model = composed(graph, 3, **IMAGENET)
     assert operators(model)[:4] == ["Transpose", "Cast", "Mul", "Add"]
+
+
+@pytest.mark.parametrize(("normalisation", "planes"), [(IMAGENET, 4), (LIKE_ALL, 3), (BRIGHT, 4)])
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+def test_one_number_for_all_channels_changes_no_feature(
+    normalisation: dict[str, Any], planes: int, layout: str
+) -> None:
+    before = composed(network(), 3, layout=layout, **normalisation)
+    after = onnx.ModelProto.FromString(before.SerializeToString())
+    subtract_one_number(after.graph)
+    onnx.checker.check_model(after, full_check=True)
+    batch = frames(3) if layout == "nhwc" else np.ascontiguousarray(frames(3).transpose(0, 3, 1, 2))
+    expected = run(before, batch)
+    assert np.abs(run(after, batch) - expected).max() <= 1e-5 * np.abs(expected).max()
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in after.graph.initializer}
+    centred = next(node for node in after.graph.node if node.op_type == "Sub")
+    assert constants[centred.input[1]].shape == ()
+    assert constants[centred.input[1]] % 1 == 0
+    assert next(value for name, value in constants.items() if name.endswith("weight")).shape[1] == planes
+    assert set(constants) == {name for node in after.graph.node for name in node.input} & set(constants)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_graph_that_subtracts_one_number_or_normalises_otherwise_stays_as_it_is(channels: int) -> None:
+    graph = network() if channels == 1 else network(group=3)
+    model = composed(graph, channels, **IMAGENET)
+    before = model.SerializeToString(deterministic=True)
+    subtract_one_number(model.graph)
+    assert model.SerializeToString(deterministic=True) == before
