@@ -99,7 +99,8 @@ struct Products {
     FLAWLINE_INLINE void add(const Element* block, int64_t columns, const float* centred) {
         constexpr int64_t kStep = 2 * Set::kColumns;
         int64_t rest = columns;
-        for (; rest >= kTile; rest -= kTile, centred += N * kTile) {
+        // Of one vector the tiles follow each other without gaps.
+        for (; N > 1 && rest >= kTile; rest -= kTile, centred += N * kTile) {
             for (int64_t step = 0; step < kTile; step += kStep, block += kStep * kBlockRows) {
                 prefetch<kStep>(block);
                 add_two(block, centred + step);
