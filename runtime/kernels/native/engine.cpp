@@ -71,7 +71,7 @@ void MapEngine::score_group(const std::vector<const float*>& maps, int64_t frame
     const int64_t first = first_row * width;
     const Vectors vectors = {scratch.embeddings.get(), frames, frame_stride, dimension, first};
     kernels_.distances(plan_.gaussians, vectors, plan_.order + first, (last_row - first_row) * width,
-                       scratch.lifted.get(), distances, plan_.height * width);
+                       scratch.centred.get(), distances, plan_.height * width);
 }
 
 void MapEngine::finish_row(int64_t row, const float* distances, Scratch& scratch, float* out) {

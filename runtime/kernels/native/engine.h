@@ -40,7 +40,7 @@ public:
 
 private:
     struct Scratch {
-        AlignedFloats embeddings, row, lifted;
+        AlignedFloats embeddings, row, centred;
     };
 
     void score_group(const std::vector<const float*>& maps, int64_t frames, int64_t group, Scratch& scratch,
