@@ -34,7 +34,7 @@ class StatisticsOptions:
         shrinkage: How far covariances are drawn towards a multiple of the identity first: not at all, by an
             estimator, or by a given share.
         factors: Type of the stored factors.
-        form: Of the factors; None for the one that takes fewer bytes.
+        form: Of the factors; None for Woodbury's where it saves a quarter of the bytes, else the triangle.
         seed: Seed of samples and mixtures.
     """
 

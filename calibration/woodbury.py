@@ -23,12 +23,14 @@ from flawline.runtime.kernels import packed_size
 
 Form = Literal["triangle", "woodbury"]
 
+# Share of the triangle's bytes that the Woodbury form must stay below to be worth what it loses.
+_WORTH_IT = 0.75
 # Eigenvalues of what a float64 sum of outer products leaves beyond its rank, relative to the largest.
 _NEGLIGIBLE = 1e-9
 
 
 def smaller_form(images: int, d: int, dtype: npt.DTypeLike = np.float16) -> Form:
-    """Which form takes fewer bytes; the triangle where they take the same, and for int8, too coarse for the other.
+    """Which form to take: Woodbury's where it saves a quarter of the bytes, but not for int8, which is too coarse for it.
 
     Args:
         images: Images (of one Gaussian) that covariances were estimated from about their mean: their rank is images - 1.
@@ -38,7 +40,7 @@ def smaller_form(images: int, d: int, dtype: npt.DTypeLike = np.float16) -> Form
     rank = images - 1
     if np.dtype(dtype) == np.int8 or not 1 <= rank < d:
         return "triangle"
-    return "woodbury" if packed_size(d, rank) < packed_size(d) else "triangle"
+    return "woodbury" if packed_size(d, rank) < _WORTH_IT * packed_size(d) else "triangle"
 
 
 def woodbury_factors(

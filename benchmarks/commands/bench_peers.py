@@ -42,7 +42,7 @@ IMAGE_SIZE, MAP_STRIDE = 224, 4
 BACKBONE = "resnet18"
 BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
 MEANING = {
-    "latency": "from a uint8 RGB frame in memory to a verdict, in the worker: preprocessing, network, distances, score",
+    "latency": "from a uint8 frame in memory to a verdict, in the worker: preprocessing, network, distances, score",
     "cpu_ns": "processor time per frame of all threads of the worker, until they have come to rest; median over turns",
     "peak_memory_bytes": "VmHWM of the worker, libraries included",
     "deployed_bytes": "files that a device needs besides libraries",

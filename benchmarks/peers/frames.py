@@ -23,13 +23,14 @@ else:
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames of one size, uint8 RGB.
+    """Frames of one size, in files as they come from a camera: grey or RGB.
 
     Attributes:
         fit: Folder of PNG files that everybody fits on.
         good: Folder of the flawless test frames; None without labels.
         defective: Folder of the others; None without labels.
-        raw: File of all frames to score, one (height, width, 3) array after the other.
+        raw: File of all frames to score, one uint8 (height, width, 3) array after the other; the planes of a grey frame
+            are equal.
         height: In px.
         width: In px.
         fit_images: Number of frames in `fit`.
@@ -50,7 +51,7 @@ class Frames:
 
 
 def write_frames(fit: Sequence[Path], test: Sequence[Item], folder: Path, size: tuple[int, int]) -> Frames:
-    """Brings all images to one size and to RGB, as a camera would, and writes them.
+    """Brings all images to one size, as a camera would, and writes them.
 
     Args:
         fit: Good images to fit on.
@@ -79,7 +80,7 @@ def write_frames(fit: Sequence[Path], test: Sequence[Item], folder: Path, size: 
             frame = _frame(path, size)
             write_image(into / f"{index:05}.png", frame)
             if scored:
-                file.write(frame.tobytes())
+                file.write((np.dstack([frame] * 3) if frame.ndim == 2 else frame).tobytes())
     return Frames(
         fit=fitted,
         good=good if test else None,
@@ -97,4 +98,4 @@ def _frame(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     image = read_image(path)
     if image.shape[:2] != size:
         image = np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
-    return np.ascontiguousarray(np.dstack([image] * 3) if image.ndim == 2 else image)
+    return np.ascontiguousarray(image)

@@ -85,7 +85,7 @@ def add_model(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--form",
         choices=get_args(Form),
-        help="of the factors; woodbury pays with fewer images than half of --dim (default: whichever is smaller)",
+        help="of the factors (default: woodbury where few images make it a quarter smaller, else triangle)",
     )
     parser.add_argument(
         "--upsampling", choices=("bilinear", "nearest"), default=FitOptions.upsampling, help="default: %(default)s"

@@ -124,8 +124,8 @@ def test_packed_rows_are_those_of_the_identity_of_woodbury(covariance):
 def test_the_smaller_form_is_chosen_by_bytes():
     assert smaller_form(41, 100) == "woodbury"
     assert packed_size(100, 40) < 0.63 * packed_size(100)
-    assert smaller_form(97, 100) == "woodbury"
-    assert smaller_form(98, 100) == "triangle"
+    assert smaller_form(49, 100) == "woodbury"
+    assert smaller_form(50, 100) == "triangle"
     assert smaller_form(101, 100) == smaller_form(1000, 100) == "triangle"
     assert smaller_form(1, 100) == "triangle"
     assert smaller_form(41, 100, np.float32) == "woodbury"

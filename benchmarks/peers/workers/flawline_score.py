@@ -13,8 +13,10 @@ def open_scorer(task: Task) -> Score:
         task["files"][0], precision=task["precision"], backend=task["engine"], threads=task["threads"]
     )
 
+    grey = detector.bundle.manifest.input.channels == 1
+
     def score(frame: Frame) -> tuple[float, bool]:
-        result = detector(frame)
+        result = detector(frame[..., 0] if grey else frame)
         return result.score, result.verdict == "reject"
 
     return score

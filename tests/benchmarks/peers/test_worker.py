@@ -153,6 +153,8 @@ def test_frames_are_the_same_bytes_for_all(frames, tiny_dataset):
     assert frames.defects.tolist() == [False] * 6 + [True] * 4
     pixels = np.fromfile(frames.raw, np.uint8).reshape(frames.count, 64, 64, 3)
     for row, path in zip(pixels, [*sorted(frames.good.iterdir()), *sorted(frames.defective.iterdir())], strict=True):
-        np.testing.assert_array_equal(row, read_image(path))
+        frame = read_image(path)
+        assert frame.shape == (64, 64)
+        np.testing.assert_array_equal(row, np.dstack([frame] * 3))
     assert len(list(frames.fit.iterdir())) == frames.fit_images == 6
     assert json.dumps([frames.height, frames.width]) == "[64, 64]"
