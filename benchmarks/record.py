@@ -40,6 +40,13 @@ def result(
     }
 
 
+def flat(measured: Any, part: str) -> dict[str, Any]:
+    """A dataclass for JSON, with the fields of one of its parts, a dataclass as well, among its own."""
+    fields: dict[str, Any] = asdict(measured)
+    own: dict[str, Any] = fields.pop(part)
+    return own | fields
+
+
 def detector_facts(manifest: Manifest) -> dict[str, Any]:
     """What a measured detector is, for the settings of a benchmark. Files are known by name and hash, never by path."""
     parts = ("network", "projection", "input", "map", "gaussian", "fit")

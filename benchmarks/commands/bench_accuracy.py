@@ -1,24 +1,39 @@
 """Measures the accuracy of the real path over several splits: fit, bundle, detector, score.
 
 Each split draws its own good images to fit and to calibrate on and its own projection. Solar cells that a split leaves
-over are tested; a folder in the MVTec layout keeps its own test images.
+over are tested; a folder in the MVTec layout keeps its own test images. Where several precisions or types of factors
+are measured, all see the same images, and each is compared with everything in fp32.
 
   flawline bench accuracy --data elpv-mono --dims 32,100 --fit-images 300 --calibration-images 60
+  flawline bench accuracy --data elpv-mono --precisions fp32,int8 --factor-types fp16,int8
 """
 
 import argparse
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from typing import get_args
 
 from flawline.benchmarks import accuracy
-from flawline.benchmarks.accuracy import MeanAccuracy
-from flawline.benchmarks.commands.options import add_data, add_output, add_threads, positive, say, several
+from flawline.benchmarks.accuracy import Refusal
+from flawline.benchmarks.accuracy_means import METRICS, MeanAccuracy, summarise
+from flawline.benchmarks.commands.options import (
+    add_data,
+    add_output,
+    add_precisions,
+    add_threads,
+    one_of,
+    positive,
+    say,
+    several,
+)
 from flawline.benchmarks.datasets import open_dataset
 from flawline.benchmarks.environment import describe
-from flawline.benchmarks.record import detector_facts, heading, result
+from flawline.benchmarks.record import detector_facts, flat, heading, result
 from flawline.benchmarks.tables import table, write_json
+from flawline.calibration.statistics import FactorType
 from flawline.export.commands.options import add_model, add_network, fit_options
 from flawline.runtime.bundle import Manifest
+from flawline.runtime.precisions import Precision
 
 MEANING = {
     "image_auroc": "area under the ROC over test images; score = maximum of the smoothed anomaly map",
@@ -27,7 +42,10 @@ MEANING = {
     "aupro": "per-region overlap integrated to a false positive rate of 0.3, divided by 0.3",
     "false_rejects": "good test images above the bundle's threshold, which was set for settings.false_reject_rate",
     "misses": "defective test images below it",
+    "differences": "to fp32 with fp32 factors, on the same images: mean over splits, and the one farthest from zero",
+    "refused": "variants that the parity gate did not let pass, by split",
 }
+NAMES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="good images held out for the threshold, on top (default: %(default)s)",
     )
     parser.add_argument("--splits", metavar="N", type=positive, default=5, help="default: %(default)s")
+    add_precisions(parser, "fp32")
+    parser.add_argument(
+        "--factor-types",
+        metavar="F,...",
+        type=several(one_of(get_args(FactorType))),
+        help=f"of the stored factors, several: {', '.join(get_args(FactorType))} (default: that of --factors)",
+    )
     add_model(parser)
     add_threads(parser)
     add_output(parser)
@@ -58,26 +83,34 @@ def run(args: argparse.Namespace) -> int:
     """Runs `flawline bench accuracy`."""
     environment = describe()
     dataset = open_dataset(args.data)
-    measured, manifest = accuracy.measure(
+    precisions: Sequence[Precision] = args.precisions or ("fp32",)
+    factor_types: Sequence[FactorType] = args.factor_types or (args.factors,)
+    measured, refused, manifest = accuracy.measure(
         dataset,
         fit_options(args),
-        dimensions=args.dims,
+        accuracy.variants_of(args.dims, precisions, factor_types),
         fit_images=args.fit_images,
         calibration_images=args.calibration_images,
         splits=args.splits,
         say=say,
     )
-    means = accuracy.summarise(measured)
+    means = summarise(measured)
     if args.json:
         settings = {
             "data": dataset.name,
             "dimensions": list(args.dims),
+            "precisions": list(precisions),
+            "factor_types": list(factor_types),
             "splits": args.splits,
             "threads": args.threads,
             "false_reject_rate": manifest.threshold.false_reject_rate,
             "last_detector": detector_facts(manifest),
         }
-        results = {"means": [asdict(one) for one in means], "splits": [asdict(one) for one in measured]}
+        results = {
+            "means": [flat(one, "variant") for one in means],
+            "splits": [flat(one, "variant") for one in measured],
+            "refused": [flat(one, "variant") for one in refused],
+        }
         write_json(args.json, result("accuracy", environment, settings=settings, meaning=MEANING, results=results))
     first = measured[0]
     lines = [
@@ -92,9 +125,11 @@ def run(args: argparse.Namespace) -> int:
         f"false rejects: share of good test images above the threshold, which was set for at most "
         f"{manifest.threshold.false_reject_rate:.1%}",
         "",
+        *_differences(means),
+        *_refusals(refused),
     ]
     sys.stdout.write("\n".join(lines))
-    return 0
+    return 1 if refused else 0
 
 
 def _settings(manifest: Manifest) -> str:
@@ -103,16 +138,17 @@ def _settings(manifest: Manifest) -> str:
     return (
         f"{network.name} ({network.weights.origin}) at {manifest.input.height} x {manifest.input.width}, "
         f"{manifest.projection.kind} projection of {manifest.projection.input_dimension} channels, "
-        f"map {manifest.map.height} x {manifest.map.width}, epsilon {epsilon}, sigma {manifest.map.sigma:g} map px, "
-        f"{gaussian.factors} factors"
+        f"map {manifest.map.height} x {manifest.map.width}, epsilon {epsilon}, sigma {manifest.map.sigma:g} map px"
     )
 
 
 def _table(means: list[MeanAccuracy]) -> str:
-    heads = ["d", "splits", "image AUROC", "std", "AP", "false rejects", "misses"]
+    heads = ["d", "network", "factors", "splits", "image AUROC", "std", "AP", "false rejects", "misses"]
     rows = [
         [
-            one.dimension,
+            one.variant.dimension,
+            one.variant.precision,
+            one.variant.factors,
             one.splits,
             f"{one.image_auroc:.4f}",
             "" if one.image_auroc_std is None else f"{one.image_auroc_std:.4f}",
@@ -127,3 +163,29 @@ def _table(means: list[MeanAccuracy]) -> str:
         for row, one in zip(rows, means, strict=True):
             row += [f"{one.pixel_auroc:.4f}", f"{one.aupro:.4f}"]
     return table(heads, rows)
+
+
+def _differences(means: Sequence[MeanAccuracy]) -> Iterator[str]:
+    compared = [one for one in means if one.differences]
+    if not compared:
+        return
+    metrics = [metric for metric in METRICS if metric in compared[0].differences]
+    heads = ["d", "network", "factors"]
+    for metric in metrics:
+        heads += [NAMES[metric], "largest"]
+    rows: list[list[object]] = []
+    for one in compared:
+        variant = one.variant
+        rows.append([variant.dimension, variant.precision, variant.factors])
+        for found in (one.differences[metric] for metric in metrics):
+            rows[-1] += [f"{found.mean:+.4f}", f"{found.largest:+.4f}"]
+    yield "difference to fp32 with fp32 factors on the same images: mean over splits, and the largest of a split"
+    yield table(heads, rows)
+    yield ""
+
+
+def _refusals(refused: Sequence[Refusal]) -> Iterator[str]:
+    for one in refused:
+        yield f"refused on split {one.seed}: {one.variant}: {one.reason}"
+    if refused:
+        yield ""

@@ -2,11 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from flawline.export.options import FitOptions
+from flawline.runtime.precisions import PRECISIONS
 
 T = TypeVar("T")
 
@@ -20,6 +21,21 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Which labelled images are measured on."""
     parser.add_argument(
         "--data", metavar="SPEC", required=required, help="elpv-mono, elpv-poly, or a folder in the MVTec layout"
+    )
+
+
+def add_precisions(parser: argparse._ActionsContainer, default: str) -> None:
+    """In which precisions the network is measured.
+
+    Args:
+        parser: Takes the option.
+        default: What it says of leaving the option out.
+    """
+    parser.add_argument(
+        "--precisions",
+        metavar="P,...",
+        type=several(one_of(PRECISIONS)),
+        help=f"of the network: {', '.join(PRECISIONS)} (default: {default})",
     )
 
 
@@ -40,6 +56,18 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}'; expected a whole number, 1 or more")
     return int(text)
+
+
+def one_of(known: Sequence[T]) -> Callable[[str], T]:
+    """Reads one of the words that are known."""
+
+    def word(text: str) -> T:
+        for one in known:
+            if one == text:
+                return one
+        raise argparse.ArgumentTypeError(f"'{text}'; expected {', '.join(map(str, known))}")
+
+    return word
 
 
 def several(read: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
