@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from flawline.benchmarks import latency
+from flawline.benchmarks.costs import footprint, stages
+from flawline.benchmarks.costs.footprint import Floor
+from flawline.benchmarks.costs.stages import Latency
+from flawline.benchmarks.costs.ways import ways_of
 from flawline.benchmarks.datasets import Item, read_elpv, read_mvtec
 from flawline.benchmarks.environment import Environment
 from flawline.benchmarks.evaluation import Evaluation, Scored, evaluate, score_items
 from flawline.benchmarks.jl import study
-from flawline.benchmarks.latency import Floor, Latency
 from flawline.export.fit import FitOptions, fit_bundle
 from flawline.runtime import Detector
 from flawline.runtime.bundle import Bundle, read
+from flawline.runtime.engines import fastest_engine
 from flawline.runtime.errors import InputError
 from flawline.runtime.files import write_whole
 from flawline.runtime.images import read_image
@@ -203,9 +206,10 @@ def stream(bundle: Path, web: Path, events: Path, kinds: tuple[str, ...]) -> Str
 def measure_latency(bundle: Path, items: Sequence[Item]) -> tuple[list[Latency], Floor, int]:
     """Times the detector on one thread; see `bench latency`."""
     frames = [read_image(item.path) for item in _draw(items, LATENCY_FRAMES, 4)]
-    measured = latency.measure(bundle, frames, threads=1, runs=LATENCY_RUNS)
-    floor = latency.floor(read(bundle), threads=1)
-    return measured, floor, latency.peak_memory_bytes(bundle, items[0].path)
+    opened = read(bundle)
+    (way,) = ways_of(bundle, opened.manifest.network.precision, [fastest_engine(opened, threads=1)])
+    measured, _ = stages.measure([way], frames, threads=1, runs=LATENCY_RUNS)
+    return measured, footprint.floor(opened, threads=1), footprint.peak_memory_bytes(way, items[0].path)
 
 
 def measure_projections(threads: int, say: Say) -> study.Outcome:

@@ -11,7 +11,7 @@ from pathlib import Path
 from flawline import __version__
 from flawline.runtime import kernels
 
-LIBRARIES = ("numpy", "onnxruntime", "opencv-python-headless", "torch", "onnx", "scikit-learn")
+LIBRARIES = ("numpy", "onnxruntime", "openvino", "opencv-python-headless", "torch", "onnx", "scikit-learn")
 # What decides which kernel runs and how fast; the full list of a server is longer than the report.
 # fmt: off
 RELEVANT_FLAGS = frozenset((
@@ -104,8 +104,17 @@ def describe() -> Environment:
 
 def peak_memory_bytes() -> int:
     """The largest resident size that this process has had (VmHWM)."""
+    return _memory_bytes("VmHWM")
+
+
+def resident_memory_bytes() -> int:
+    """The resident size that this process has now (VmRSS)."""
+    return _memory_bytes("VmRSS")
+
+
+def _memory_bytes(name: str) -> int:
     status = _read(Path("/proc/self/status")) or ""
-    return int((_field(status, "VmHWM") or "0 kB").split()[0]) * 1024
+    return int((_field(status, name) or "0 kB").split()[0]) * 1024
 
 
 def _system() -> str:

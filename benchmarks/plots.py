@@ -29,6 +29,7 @@ else:
 # Okabe and Ito (2008), "Color Universal Design": told apart with any common colour vision; markers differ as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+HATCHES = ("", "//", "..", "xx")
 STYLE: Any = {
     "font.size": 11,
     "axes.titlesize": 12,
@@ -122,6 +123,62 @@ def cost_against_dimension(path: Path, latency_ms: Sequence[Curve], factor_mb: S
         upper.set_title(title)
 
 
+def accuracy_against_time(
+    path: Path, curves: Sequence[Curve], labels: Sequence[Sequence[str]], *, title: str, metric: str
+) -> None:
+    """What is worth its time: accuracy against the time of a frame, one point per dimension.
+
+    Args:
+        path: PNG file to write.
+        curves: x in milliseconds, y accuracy.
+        labels: Of the points, for each curve as many as it has.
+        title: Title, with data and network.
+        metric: Name of the metric, for the axis.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        InputError: The file cannot be written.
+    """
+    with _figure(path) as figure:
+        axes = figure.add_subplot()
+        for index, (curve, names) in enumerate(zip(curves, labels, strict=True)):
+            axes.plot(curve.x, curve.y, label=curve.label, **_look(index))
+            # Two engines may well take the same time: the labels of the one stand above the points, of the other below.
+            away = (0, -13) if index % 2 else (0, 6)
+            for x, y, name in zip(curve.x, curve.y, names, strict=True):
+                axes.annotate(name, (x, y), textcoords="offset points", xytext=away, ha="center", fontsize=8)
+        axes.set_xlim(left=0)
+        axes.margins(y=0.12)
+        axes.set_xlabel("median time of a frame / ms")
+        axes.set_ylabel(metric)
+        axes.set_title(title)
+        figure.legend(loc="outside lower center", ncols=3)
+
+
+def time_by_stage(path: Path, groups: Sequence[str], stages: Mapping[str, Sequence[float]], *, title: str) -> None:
+    """Where the time goes: one stacked bar per group.
+
+    Args:
+        path: PNG file to write.
+        groups: Names of the bars.
+        stages: Milliseconds of each stage, as many as there are groups, lowest first.
+        title: Title, with precision and engine.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        InputError: The file cannot be written.
+    """
+    with _figure(path) as figure:
+        axes = figure.add_subplot()
+        bottom = np.zeros(len(groups))
+        for index, (name, taken) in enumerate(stages.items()):
+            axes.bar(groups, taken, 0.7, bottom=bottom, label=name, color=COLOURS[index], hatch=HATCHES[index % 4])
+            bottom += np.asarray(taken)
+        axes.set_ylabel("median time / ms")
+        axes.set_title(title)
+        figure.legend(loc="outside lower center", ncols=len(stages))
+
+
 def roc(path: Path, defective: NDArray[np.bool_], scores: NDArray[np.float64], *, title: str, auroc: float) -> None:
     """Receiver operating characteristic over images.
 
@@ -179,7 +236,7 @@ def score_histogram(path: Path, scores: Mapping[str, NDArray[np.float64]], thres
                 alpha=0.45,
                 color=COLOURS[index],
                 label=f"{label} ({len(values)})",
-                hatch=("", "//", "..")[index % 3],
+                hatch=HATCHES[index % 3],
                 edgecolor=COLOURS[index],
             )
         axes.axvline(threshold, color="#000000", linestyle="--", linewidth=1.4, label=f"threshold {threshold:.4g}")

@@ -1,7 +1,7 @@
 """Timings with their tail: percentiles in nanoseconds, a null case, alternation, and a word when they are unstable."""
 
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 NULL_RUNS = 1000
 Key = TypeVar("Key", bound=Hashable)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,19 +81,32 @@ def alternate(
     Returns:
         One timing per case, under its name.
     """
-    names = list(cases)
-    samples: dict[Key, list[int]] = {name: [] for name in names}
-    for index in range(-warmup, rounds):
-        shift = index % len(names)
-        for name in names[shift:] + names[:shift]:
-            for _ in range(prime):
-                cases[name]()
-            start = time.perf_counter_ns()
+    samples: dict[Key, list[int]] = {name: [] for name in cases}
+    for index, name in rotation(cases, warmup + rounds):
+        for _ in range(prime):
             cases[name]()
-            taken = time.perf_counter_ns() - start
-            if index >= 0:
-                samples[name].append(taken)
+        start = time.perf_counter_ns()
+        cases[name]()
+        taken = time.perf_counter_ns() - start
+        if index >= warmup:
+            samples[name].append(taken)
     return {name: Timing.of(values) for name, values in samples.items()}
+
+
+def rotation(items: Iterable[T], rounds: int) -> Iterator[tuple[int, T]]:
+    """Every item once per round, each round from another one on.
+
+    Args:
+        items: What takes turns.
+        rounds: Number of rounds.
+
+    Yields:
+        Index of the round, and the item whose turn it is.
+    """
+    order = list(items)
+    for index in range(rounds):
+        shift = index % len(order)
+        yield from ((index, item) for item in order[shift:] + order[:shift])
 
 
 def null_overhead() -> Timing:

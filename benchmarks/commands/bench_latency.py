@@ -1,35 +1,34 @@
-"""Measures where the time of a frame goes, and what a bundle takes in bytes and memory.
+"""Measures where the time of a frame goes, and what a detector takes in bytes and memory.
 
-Frames are real and different from call to call; they are in memory before the clock starts. Without BUNDLE a detector
-is fitted on the images first, with --weights random if only time matters.
+Frames are real and different from call to call; they are in memory before the clock starts. Detectors are measured in
+one run, in alternation. Without BUNDLE one is fitted per precision on the images first, with --weights random if only
+time matters. Then, with several --dims or with --test, it says instead where the time goes at each dimension and which
+one is worth it.
 
   flawline bench latency part.flaw --images good/
-  flawline bench latency --images good/ --dim 100
+  flawline bench latency --images good/ --precisions fp32,int8 --backends onnxruntime
   flawline bench latency --images good/ --backbone resnet18 --weights random
+  flawline bench latency --test tiles/ --dims 8,16,32,64,100,200,448 --precisions fp32,int8
 """
 
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
-from flawline.benchmarks import latency
-from flawline.benchmarks.commands.options import add_output, positive, say, several
+from flawline.benchmarks.commands.options import add_output, add_precisions, one_of, positive, say, several
+from flawline.benchmarks.costs import drawing, report, text
+from flawline.benchmarks.costs.subject import CALIBRATION_IMAGES, Subject, fitted, from_bundle
 from flawline.benchmarks.environment import describe
-from flawline.benchmarks.latency import Floor, Latency
 from flawline.benchmarks.record import detector_facts, heading, result, unstable
-from flawline.benchmarks.tables import table, write_json
+from flawline.benchmarks.tables import write_json
 from flawline.benchmarks.timing import null_overhead
+from flawline.calibration.statistics import FactorType, StatisticsOptions
 from flawline.export.commands.options import add_network, fit_options
-from flawline.export.fit import fit_bundle
-from flawline.runtime.bundle import Bundle, read
-from flawline.runtime.images import list_images, read_image
+from flawline.runtime.backends import BACKENDS
+from flawline.runtime.errors import InputError
 
-MAX_FRAMES = 64
-MAX_FIT_IMAGES = 120
 MEANING = {
     "resize": "frame in memory to the network's uint8 input",
     "network": "the graph: normalisation, network, projection",
@@ -37,15 +36,21 @@ MEANING = {
     "regions": "connected regions above the threshold",
     "outside_network": "end to end less network, frame by frame",
     "end_to_end": "the detector's call, from frame to result",
+    "cpu_ns": "processor time of all threads of the process during the call, mean over frames",
     "floor": "time to read the packed factors once at the fastest plain read of the same bytes in the same run",
-    "peak_memory_bytes": "largest resident size of `flawline score BUNDLE IMAGE` in a process of its own",
+    "batches": "stages of a call with one frame, and of a call with several divided by their number",
+    "bundle_bytes": "manifest, graph, statistics and golden frames of this precision alone",
+    "peak_memory_bytes": "largest resident size of `flawline score BUNDLE IMAGE` in a process of its own, one thread",
+    "memory": "resident size of this process, all detectors open, after the first rounds and at the end",
+    "image_auroc": "area under the ROC over the test images of one split, seed 0",
+    "unbeaten": "no other dimension of the same precision, engine and threads is as fast and as good, and one better",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of `flawline bench latency`."""
     parser.add_argument("bundle", type=Path, nargs="?", metavar="BUNDLE", help="fitted on the images first if left out")
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of real frames")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of real frames (default: those of --test)")
     parser.add_argument(
         "--threads",
         dest="thread_counts",
@@ -54,92 +59,88 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(1, 2),
         help="numbers of threads (default: 1,2)",
     )
+    add_precisions(parser, "those that BUNDLE holds, or fp32")
+    parser.add_argument(
+        "--backends",
+        metavar="NAME,...",
+        type=several(one_of(tuple(BACKENDS))),
+        help=f"engines: {', '.join(BACKENDS)} (default: all that are installed, each where it computes in the precision)",
+    )
     parser.add_argument("--runs", metavar="N", type=positive, default=300, help="timed frames (default: %(default)s)")
     fit = parser.add_argument_group("without BUNDLE")
     add_network(fit)
-    fit.add_argument("--dim", dest="dimension", metavar="D", type=positive, default=100, help="default: %(default)s")
+    fit.add_argument(
+        "--dims",
+        "--dim",
+        dest="dimensions",
+        metavar="D,...",
+        type=several(positive),
+        default=(100,),
+        help="one, or several for time by dimension (default: 100)",
+    )
+    fit.add_argument(
+        "--factors", choices=get_args(FactorType), default=StatisticsOptions.factors, help="default: %(default)s"
+    )
+    fit.add_argument(
+        "--test", metavar="SPEC", help="fit on a split of it and tell the AUROC: elpv-mono, elpv-poly or MVTec layout"
+    )
+    fit.add_argument("--fit-images", metavar="N", type=positive, help="as `bench accuracy` has it")
+    fit.add_argument(
+        "--calibration-images",
+        metavar="N",
+        type=positive,
+        help=f"good images held out for the threshold (default: a fifth; {CALIBRATION_IMAGES} of --test)",
+    )
+    parser.add_argument("--plots", metavar="DIR", type=Path, help="draw several --dims as PNG files into this folder")
     add_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs `flawline bench latency`."""
-    images = list_images(args.images)
-    frames = [read_image(path) for path in images[:MAX_FRAMES]]
-    with _bundle(args, images) as path:
-        bundle = read(path)
-        # After the fit, whose load would otherwise be reported as somebody else's.
-        environment, null = describe(), null_overhead()
-        measured, floors = [], []
-        for threads in args.thread_counts:
-            measured += latency.measure(path, frames, threads=threads, runs=args.runs)
-            floors.append(latency.floor(bundle, threads=threads))
-        peak = latency.peak_memory_bytes(path, images[0])
+    by_dimension = args.bundle is None and (args.test is not None or len(args.dimensions) > 1)
+    if args.plots and not by_dimension:
+        raise InputError("--plots draws time by dimension; expected several --dims, or --test, and no BUNDLE")
+    measure = report.by_dimension if by_dimension else report.everything
+    # Before a fit, whose load would be reported as somebody else's.
+    environment, null = describe(), null_overhead()
+    with tempfile.TemporaryDirectory(prefix="flawline-latency-") as folder:
+        subject = _subject(args, Path(folder))
+        measured = measure(subject, thread_counts=args.thread_counts, runs=args.runs)
     if args.json:
         settings = {
             "runs": args.runs,
-            "frames": len(frames),
+            "frames": len(subject.frames),
             "threads": list(args.thread_counts),
-            "bundle_sha256": bundle.hash,
-            "detector": detector_facts(bundle.manifest),
-        }
-        results = {
-            "latency": [asdict(one) for one in measured],
-            "floor": [asdict(one) for one in floors],
-            "bundle_bytes": bundle.total_bytes,
-            "factor_bytes": bundle.statistics["factors"].nbytes,
-            "peak_memory_bytes": peak,
+            "test": subject.data,
+            "bundle_sha256": subject.bundle.hash,
+            "detector": detector_facts(subject.bundle.manifest),
         }
         write_json(
-            args.json, result("latency", environment, settings=settings, meaning=MEANING, results=results, null=null)
+            args.json,
+            result("latency", environment, settings=settings, meaning=MEANING, results=measured.results, null=null),
         )
-    sys.stdout.write(
-        "\n".join([heading(environment, null), "", *_text(bundle, measured, floors, peak, len(frames))]) + "\n"
-    )
-    for one in measured:
-        for line in unstable({f"{one.case}, threads {one.threads}, end to end": one.end_to_end}):
-            say(line)
+    about = text.detector(subject.bundle.manifest, len(subject.frames), dimension=not by_dimension)
+    sys.stdout.write("\n".join([heading(environment, null), "", about, "", *measured.lines]).rstrip() + "\n")
+    for line in unstable(measured.timings):
+        say(line)
+    if args.plots:
+        for path in drawing.draw(measured.costs, subject, args.plots):
+            say(f"drew {path}")
     return 0
 
 
-@contextmanager
-def _bundle(args: argparse.Namespace, images: Sequence[Path]) -> Iterator[Path]:
-    if args.bundle is not None:
-        yield args.bundle
-        return
-    with tempfile.TemporaryDirectory(prefix="flawline-latency-") as folder:
-        path = Path(folder) / "bundle"
-        fit_bundle(images[:MAX_FIT_IMAGES], path, fit_options(args), say)
-        yield path
-
-
-def _text(
-    bundle: Bundle, measured: Sequence[Latency], floors: Sequence[Floor], peak: int, frames: int
-) -> Iterator[str]:
-    manifest = bundle.manifest
-    yield (
-        f"{manifest.network.name} at {manifest.input.height} x {manifest.input.width}, "
-        f"d = {manifest.projection.dimension}, map {manifest.map.height} x {manifest.map.width}, "
-        f"{manifest.gaussian.factors} factors, {frames} frames in turn"
-        + (", random weights" if manifest.network.weights.random else "")
-    )
-    heads = ("ms", "p50", "p90", "p99", "max", "runs")
-    for one in measured:
-        yield ""
-        yield f"threads: {one.threads}, {one.case} ({one.rejected_frames} of {one.end_to_end.runs} frames rejected)"
-        timings = one.stages | {"outside the network": one.outside_network, "end to end": one.end_to_end}
-        yield table(heads, [(name, *timing.ms(), timing.runs) for name, timing in timings.items()])
-    yield ""
-    for floor in floors:
-        kernel = next(one.stages["kernel"].p50_ns for one in measured if one.threads == floor.threads)
-        yield (
-            f"kernel floor, threads: {floor.threads}: {floor.factor_bytes / 1e6:.2f} MB of factors at "
-            f"{floor.bytes_per_second / 1e9:.1f} GB/s are {floor.floor_ns / 1e6:.3f} ms; the whole kernel stage takes "
-            f"{kernel / floor.floor_ns:.2f} times that"
+def _subject(args: argparse.Namespace, folder: Path) -> Subject:
+    if args.bundle is None:
+        return fitted(
+            folder,
+            fit_options(args),
+            images=args.images,
+            test=args.test,
+            dimensions=args.dimensions,
+            precisions=args.precisions or ("fp32",),
+            engines=args.backends,
+            say=say,
         )
-    positions, dimension = manifest.positions, manifest.projection.dimension
-    yield (
-        f"bundle {bundle.total_bytes / 1e6:.1f} MB, "
-        f"of which factors {bundle.statistics['factors'].nbytes / 1e6:.1f} MB "
-        f"(full fp32 inverses would take {positions * dimension**2 * 4 / 1e6:.1f} MB)"
-    )
-    yield f"peak memory of `flawline score` {peak / 1e6:.0f} MB"
+    if args.images is None or args.test is not None:
+        raise InputError("with BUNDLE bench latency needs --images, a folder of frames, and takes no --test")
+    return from_bundle(args.bundle, args.images, precisions=args.precisions, engines=args.backends)

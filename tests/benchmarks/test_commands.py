@@ -15,18 +15,28 @@ from flawline.runtime.errors import InputError
 def test_latency_accounts_for_every_stage(tile_bundle, tiles, tmp_path, capsys):
     path = tmp_path / "latency.json"
     words = ["bench", "latency", str(tile_bundle), "--images", str(tiles / "test/good"), "--threads", "1"]
-    assert main([*words, "--runs", "30", "--json", str(path)]) == 0
+    assert main([*words, "--backends", "onnxruntime", "--runs", "30", "--json", str(path)]) == 0
     result = json.loads(path.read_text())
     calibrated, rejected = result["results"]["latency"]
     assert set(calibrated["stages"]) == {"resize", "network", "kernel", "regions"}
     stages = sum(stage["mean_ns"] for stage in calibrated["stages"].values())
     assert 0.5 * calibrated["end_to_end"]["mean_ns"] < stages <= calibrated["end_to_end"]["mean_ns"]
+    assert calibrated["p99_over_p50"] == calibrated["end_to_end"]["p99_ns"] / calibrated["end_to_end"]["p50_ns"]
+    assert calibrated["cpu_ns"] > 0.5 * stages
     assert rejected["rejected_frames"] > calibrated["rejected_frames"]
-    assert result["results"]["peak_memory_bytes"] > 20e6
+    (footprint,) = result["results"]["footprints"]
+    assert footprint["bundle_bytes"] == sum(file.stat().st_size for file in tile_bundle.iterdir())
+    assert footprint["network_bytes"] + footprint["factor_bytes"] < footprint["bundle_bytes"]
+    assert footprint["peak_memory_bytes"] > 20e6
+    (memory,) = result["results"]["memory"]
+    assert (memory["settled_rounds"], memory["rounds"]) == (30, 30)
+    (batch,) = result["results"]["batches"]
+    assert batch["frames"] == 8
     assert result["null_call"]["p50_ns"] < 10_000
     assert result["environment"]["kernels"]
     printed = capsys.readouterr().out
     assert "kernel floor" in printed
+    assert "fp32 onnxruntime, rejected" in printed
 
 
 def test_latency_fits_the_default_network():
@@ -59,6 +69,7 @@ def test_accuracy_of_the_real_path(tiles, tiny_words, tmp_path, capsys):
 BENCHMARKS = {
     "latency": "latency {bundle} --images {tiles}/test/good --threads 1 --runs 2",
     "latency-fitted": "latency --images {tiles}/train/good --threads 1 --runs 2 --dim 4 {network}",
+    "latency-by-dimension": "latency --test {tiles} --threads 1 --runs 2 --dims 2,4 --calibration-images 20 {network}",
     "accuracy": "accuracy --data {tiles} --dims 4 --calibration-images 20 --splits 1 --threads 1 {network}",
     "jl": "jl --data {tiles} --dims 4 --kinds select --seeds 1 --epsilons 0.01 --rounds 2 --threads 1 {network}",
     "kernels": "kernels --dim 8 --positions 64 --factors float16 --threads 1 --rounds 2",

@@ -35,7 +35,7 @@ def test_cases_alternate_and_take_turns_to_start():
     cases = {name: (lambda name=name: calls.append(name)) for name in "abc"}
     results = timing.alternate(cases, rounds=3, warmup=1)
     rounds = ["".join(calls[i : i + 3]) for i in range(0, 12, 3)]
-    assert rounds == ["cab", "abc", "bca", "cab"]
+    assert rounds == ["abc", "bca", "cab", "abc"]
     assert {name: result.runs for name, result in results.items()} == {"a": 3, "b": 3, "c": 3}
 
 

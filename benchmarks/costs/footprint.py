@@ -1,0 +1,119 @@
+"""What a detector takes besides time: bytes on disk, memory, and the least that its factors cost to read."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from flawline.benchmarks.costs.ways import Setup, Way
+from flawline.runtime.bundle import Bundle, read
+from flawline.runtime.errors import FlawlineError
+from flawline.runtime.kernels import read_bandwidth
+
+_BANDWIDTH_READS = 30
+# Read by the child itself: what a parent sees of a child includes the parent's own size when it forked.
+_PEAK_SCRIPT = """
+import sys
+from flawline.__main__ import main
+status = main(sys.argv[1:])
+with open("/proc/self/status") as lines:
+    sys.stderr.write(next(line for line in lines if line.startswith("VmHWM")))
+sys.exit(status)
+"""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes and memory of a detector.
+
+    Attributes:
+        setup: What ran.
+        bundle_bytes: The manifest and the files of this precision: what a bundle with nothing else would take.
+        network_bytes: Of those, the feature graph.
+        factor_bytes: Of those, the packed factors, with their row scales.
+        peak_memory_bytes: Of `flawline score` on one thread, in a process of its own.
+    """
+
+    setup: Setup
+    bundle_bytes: int
+    network_bytes: int
+    factor_bytes: int
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The least that the kernel could take, if nothing but the factors had to be read.
+
+    Attributes:
+        threads: Threads that read.
+        factor_bytes: Bytes of the packed factors.
+        bytes_per_second: Fastest of several plain reads of those very bytes in this run.
+        floor_ns: Factor bytes over that.
+    """
+
+    threads: int
+    factor_bytes: int
+    bytes_per_second: float
+    floor_ns: float
+
+
+def footprint(way: Way, image: Path) -> Footprint:
+    """Weighs a detector.
+
+    Args:
+        way: The detector.
+        image: That is scored for the peak memory.
+
+    Raises:
+        FlawlineError: Scoring failed.
+    """
+    bundle = read(way.bundle)
+    files = bundle.manifest.files
+    names = bundle.manifest.file_names(way.setup.precision)
+    manifest_bytes = bundle.total_bytes - sum(entry.size for entry in files.values())
+    return Footprint(
+        setup=way.setup,
+        bundle_bytes=manifest_bytes + sum(files[name].size for name in names),
+        network_bytes=files[names.features].size,
+        factor_bytes=factor_bytes(bundle.select(way.setup.precision)),
+        peak_memory_bytes=peak_memory_bytes(way, image),
+    )
+
+
+def factor_bytes(bundle: Bundle) -> int:
+    """Bytes of the packed factors of a bundle in its precision, with their row scales."""
+    return sum(bundle.statistics[name].nbytes for name in ("factors", "row_scales") if name in bundle.statistics)
+
+
+def floor(bundle: Bundle, *, threads: int) -> Floor:
+    """Measures how fast the factors can be read at all."""
+    factors = bundle.statistics["factors"]
+    fastest = max(read_bandwidth(factors, threads) for _ in range(_BANDWIDTH_READS))
+    return Floor(threads, factors.nbytes, fastest, 1e9 * factors.nbytes / fastest)
+
+
+def peak_memory_bytes(way: Way, image: Path) -> int:
+    """Peak memory of `flawline score BUNDLE IMAGE` in a process of its own.
+
+    Raises:
+        FlawlineError: Scoring failed.
+    """
+    words = [
+        "score",
+        str(way.bundle),
+        str(image),
+        "--any-size",
+        "--backend",
+        way.setup.engine,
+        "--precision",
+        way.setup.precision,
+    ]
+    command = [sys.executable, "-c", _PEAK_SCRIPT, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = done.stderr.splitlines()
+    if not lines or not lines[-1].startswith("VmHWM"):
+        raise FlawlineError(
+            f"scoring {image} in a process of its own failed: {lines[-1] if lines else done.returncode}"
+        )
+    return int(lines[-1].split()[1]) * 1024

@@ -1,0 +1,90 @@
+"""What `flawline bench latency` measures, as lines to print and numbers to keep."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flawline.benchmarks.costs import batches, dimensions, footprint, stages, text
+from flawline.benchmarks.costs.dimensions import Cost
+from flawline.benchmarks.costs.stages import Latency
+from flawline.benchmarks.costs.subject import Subject
+from flawline.benchmarks.record import flat
+from flawline.benchmarks.timing import Timing
+from flawline.export.options import default_threads
+from flawline.runtime.bundle import read
+
+_FRAMES_PER_BATCH_ROUND = 4
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured.
+
+    Attributes:
+        lines: To print.
+        results: For JSON.
+        timings: By name, end to end.
+        costs: By dimension, if that was asked for.
+    """
+
+    lines: list[str]
+    results: dict[str, Any]
+    timings: dict[str, Timing]
+    costs: Sequence[Cost] = ()
+
+
+def everything(subject: Subject, *, thread_counts: Sequence[int], runs: int) -> Report:
+    """Time by stage, batches, bytes and memory of detectors of one dimension."""
+    measured, residents, floors, batched = [], [], [], []
+    for threads in thread_counts:
+        found, resident = stages.measure(subject.ways, subject.frames, threads=threads, runs=runs)
+        measured.append(found)
+        residents.append(resident)
+        floors.append(footprint.floor(subject.bundle, threads=threads))
+        rounds = max(runs // _FRAMES_PER_BATCH_ROUND, 1)
+        batched += [batches.measure(way, subject.frames, threads=threads, rounds=rounds) for way in subject.ways]
+    weighed = [footprint.footprint(way, subject.image) for way in subject.ways]
+    latencies = [one for found in measured for one in found]
+    lines = [line for found in measured for line in (*text.latencies(found), "")]
+    lines += [*text.batches(batched), ""]
+    lines += text.floors(floors, latencies)
+    lines += text.resident(residents)
+    lines += ["", *text.footprints(weighed, subject.bundle.manifest)]
+    results = {
+        "latency": [flat(one, "setup") for one in latencies],
+        "batches": [flat(one, "setup") for one in batched],
+        "floor": [asdict(one) for one in floors],
+        "memory": [asdict(one) for one in residents],
+        "footprints": [flat(one, "setup") for one in weighed],
+    }
+    return Report(lines, results, _timings(latencies))
+
+
+def by_dimension(subject: Subject, *, thread_counts: Sequence[int], runs: int) -> Report:
+    """Time by stage and dimension and, with labelled images, which dimension is worth its time."""
+    aurocs = {
+        way.setup: dimensions.image_auroc(way, subject.items, threads=default_threads())
+        for way in subject.ways
+        if subject.items
+    }
+    factor_bytes = {
+        way.setup: footprint.factor_bytes(read(way.bundle).select(way.setup.precision)) for way in subject.ways
+    }
+    lines: list[str] = []
+    costs: list[Cost] = []
+    for threads in thread_counts:
+        found = dimensions.compare(
+            subject.ways, subject.frames, factor_bytes=factor_bytes, image_aurocs=aurocs, threads=threads, runs=runs
+        )
+        lines += text.dimensions(found)
+        costs += found
+    results = [flat(one.latency, "setup") | _besides(one) for one in costs]
+    return Report(lines, {"dimensions": results}, _timings([one.latency for one in costs]), costs)
+
+
+def _besides(cost: Cost) -> dict[str, Any]:
+    return {"factor_bytes": cost.factor_bytes, "image_auroc": cost.image_auroc, "unbeaten": cost.unbeaten}
+
+
+def _timings(latencies: Sequence[Latency]) -> dict[str, Timing]:
+    return {f"{one.name}, d = {one.setup.dimension}, threads {one.threads}": one.end_to_end for one in latencies}

@@ -1,0 +1,99 @@
+import json
+
+import pytest
+
+from flawline.__main__ import main
+from flawline.benchmarks.costs.dimensions import unbeaten
+from flawline.runtime import memory
+
+
+def test_a_point_is_beaten_by_one_that_is_nowhere_worse_and_somewhere_better():
+    # (cost, worth): the second costs more and is worth less than the first, the fourth only costs more than the third.
+    assert unbeaten([(1.0, 0.8), (2.0, 0.7), (3.0, 0.9), (4.0, 0.9), (5.0, 0.95)]) == [0, 2, 4]
+
+
+def test_equal_points_do_not_beat_each_other():
+    assert unbeaten([(1.0, 0.8), (1.0, 0.8), (1.0, 0.7)]) == [0, 1]
+
+
+@pytest.fixture(scope="module")
+def by_dimension(tiles, tiny_words, tmp_path_factory):
+    """What the command wrote and drew for two dimensions in two precisions."""
+    folder = tmp_path_factory.mktemp("dimensions")
+    words = ["bench", "latency", "--test", str(tiles), "--dims", "2,8", *tiny_words, "--threads", "1", "--runs", "20"]
+    words += ["--precisions", "fp32,int8", "--backends", "onnxruntime", "--calibration-images", "20"]
+    words += ["--json", str(folder / "result.json"), "--plots", str(folder / "plots")]
+    assert main(words) == 0
+    return json.loads((folder / "result.json").read_text()), folder / "plots"
+
+
+def test_every_dimension_has_its_time_its_bytes_and_its_accuracy(by_dimension):
+    result, _ = by_dimension
+    costs = result["results"]["dimensions"]
+    assert [(one["dimension"], one["precision"]) for one in costs] == [
+        (2, "fp32"),
+        (2, "int8"),
+        (8, "fp32"),
+        (8, "int8"),
+    ]
+    for one in costs:
+        assert set(one["stages"]) == {"resize", "network", "kernel", "regions"}
+        assert 0.4 < one["image_auroc"] <= 1
+    low, _, high, _ = costs
+    assert low["factor_bytes"] < high["factor_bytes"]
+    assert result["settings"]["test"] == "tiles0"
+
+
+def test_of_each_precision_some_dimension_is_unbeaten(by_dimension):
+    result, _ = by_dimension
+    for precision in ("fp32", "int8"):
+        costs = [one for one in result["results"]["dimensions"] if one["precision"] == precision]
+        best = max(costs, key=lambda one: one["image_auroc"])
+        assert any(one["unbeaten"] for one in costs if one["image_auroc"] == best["image_auroc"])
+
+
+def test_plots_are_drawn(by_dimension):
+    pytest.importorskip("matplotlib")
+    _, plots = by_dimension
+    assert sorted(path.name for path in plots.iterdir()) == [
+        "accuracy-against-time-threads-1.png",
+        "stages-fp32-onnxruntime-threads-1.png",
+        "stages-int8-onnxruntime-threads-1.png",
+    ]
+
+
+def test_a_dimension_that_memory_does_not_suffice_for_is_refused_before_any_other_is_fitted(
+    tiles, tiny_words, monkeypatch, capsys
+):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    words = ["bench", "latency", "--images", str(tiles / "train/good"), "--dims", "2,8", *tiny_words]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "fitting 64 Gaussians of 8 dimensions needs about" in error
+    assert "lower --dim" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["latency"], "no frames; expected a folder of them"),
+        (["latency", "{bundle}"], "with BUNDLE bench latency needs --images"),
+        (["latency", "{bundle}", "--images", "{good}", "--test", "{tiles}"], "takes no --test"),
+        (["latency", "{bundle}", "--images", "{good}", "--plots", "p"], "expected several --dims"),
+        (["latency", "{bundle}", "--images", "{good}", "--precisions", "int8"], "holds no network in int8"),
+        (
+            ["latency", "--images", "{good}", "--precisions", "bf16", "--backends", "onnxruntime"],
+            "onnxruntime does not compute in bf16; expected openvino",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(words, message, tile_bundle, tiles, capsys):
+    names = {"bundle": tile_bundle, "good": tiles / "test/good", "tiles": tiles}
+    assert main(["bench", *(word.format(**names) for word in words)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_misspelt_precision_is_told_which_exist(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", "latency", "--images", "good", "--precisions", "fp23"])
+    assert "'fp23'; expected fp32, fp16, bf16" in capsys.readouterr().err
