@@ -25,6 +25,7 @@ from flawline.benchmarks.record import detector_facts, heading, result, unstable
 from flawline.benchmarks.tables import write_json
 from flawline.benchmarks.timing import null_overhead
 from flawline.calibration.statistics import FactorType, StatisticsOptions
+from flawline.calibration.woodbury import Form
 from flawline.export.commands.options import add_network, fit_options
 from flawline.runtime.backends import BACKENDS
 from flawline.runtime.errors import InputError
@@ -81,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--factors", choices=get_args(FactorType), default=StatisticsOptions.factors, help="default: %(default)s"
     )
+    fit.add_argument("--form", choices=get_args(Form), help="of the factors (default: as `flawline fit` chooses)")
     fit.add_argument(
         "--test", metavar="SPEC", help="fit on a split of it and tell the AUROC: elpv-mono, elpv-poly or MVTec layout"
     )

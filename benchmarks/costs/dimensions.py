@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flawline.benchmarks import metrics
+from flawline.benchmarks.costs.footprint import Factors
 from flawline.benchmarks.costs.stages import Frame, Latency, measure
 from flawline.benchmarks.costs.ways import Setup, Way
 from flawline.benchmarks.datasets import Item
@@ -19,14 +20,14 @@ class Cost:
 
     Attributes:
         latency: As calibrated.
-        factor_bytes: Packed factors.
+        factors: Packed.
         image_auroc: Over labelled images; None without.
         unbeaten: Whether no other dimension of the same precision, engine and number of threads has an end to end p50
             and an image AUROC that are as good, and one of them better; None without labelled images.
     """
 
     latency: Latency
-    factor_bytes: int
+    factors: Factors
     image_auroc: float | None
     unbeaten: bool | None
 
@@ -35,7 +36,7 @@ def compare(
     ways: Sequence[Way],
     frames: Sequence[Frame],
     *,
-    factor_bytes: Mapping[Setup, int],
+    factors: Mapping[Setup, Factors],
     image_aurocs: Mapping[Setup, float],
     threads: int,
     runs: int,
@@ -45,7 +46,7 @@ def compare(
     Args:
         ways: Detectors.
         frames: Real frames.
-        factor_bytes: Of each.
+        factors: Of each.
         image_aurocs: Of each; empty if they are not known.
         threads: Threads of engine and kernel.
         runs: Timed frames of each.
@@ -62,7 +63,7 @@ def compare(
     return [
         Cost(
             latency=one,
-            factor_bytes=factor_bytes[one.setup],
+            factors=factors[one.setup],
             image_auroc=image_aurocs.get(one.setup),
             unbeaten=one.setup in best if image_aurocs else None,
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flawline.benchmarks.costs.ways import Setup, Way
+from flawline.calibration.woodbury import Form
 from flawline.runtime.bundle import Bundle, read
 from flawline.runtime.errors import FlawlineError
 from flawline.runtime.kernels import read_bandwidth
@@ -20,6 +21,27 @@ with open("/proc/self/status") as lines:
     sys.stderr.write(next(line for line in lines if line.startswith("VmHWM")))
 sys.exit(status)
 """
+
+
+@dataclass(frozen=True)
+class Factors:
+    """How the covariances are stored.
+
+    Attributes:
+        factor_type: "fp32", "fp16" or "int8".
+        form: "triangle" or "woodbury", which depends on the number of good images and the dimension.
+        factor_bytes: With row scales.
+    """
+
+    factor_type: str
+    form: Form
+    factor_bytes: int
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> "Factors":
+        """Those of a bundle in its precision."""
+        stored = sum(bundle.statistics[name].nbytes for name in ("factors", "row_scales") if name in bundle.statistics)
+        return cls(bundle.manifest.gaussian.factors, bundle.manifest.gaussian.form, stored)
 
 
 @dataclass(frozen=True)
@@ -76,14 +98,9 @@ def footprint(way: Way, image: Path) -> Footprint:
         setup=way.setup,
         bundle_bytes=manifest_bytes + sum(files[name].size for name in names),
         network_bytes=files[names.features].size,
-        factor_bytes=factor_bytes(bundle.select(way.setup.precision)),
+        factor_bytes=Factors.of(bundle.select(way.setup.precision)).factor_bytes,
         peak_memory_bytes=peak_memory_bytes(way, image),
     )
-
-
-def factor_bytes(bundle: Bundle) -> int:
-    """Bytes of the packed factors of a bundle in its precision, with their row scales."""
-    return sum(bundle.statistics[name].nbytes for name in ("factors", "row_scales") if name in bundle.statistics)
 
 
 def floor(bundle: Bundle, *, threads: int) -> Floor:

@@ -6,6 +6,7 @@ from typing import Any
 
 from flawline.benchmarks.costs import batches, dimensions, footprint, stages, text
 from flawline.benchmarks.costs.dimensions import Cost
+from flawline.benchmarks.costs.footprint import Factors
 from flawline.benchmarks.costs.stages import Latency
 from flawline.benchmarks.costs.subject import Subject
 from flawline.benchmarks.record import flat
@@ -67,14 +68,12 @@ def by_dimension(subject: Subject, *, thread_counts: Sequence[int], runs: int) -
         for way in subject.ways
         if subject.items
     }
-    factor_bytes = {
-        way.setup: footprint.factor_bytes(read(way.bundle).select(way.setup.precision)) for way in subject.ways
-    }
+    factors = {way.setup: Factors.of(read(way.bundle).select(way.setup.precision)) for way in subject.ways}
     lines: list[str] = []
     costs: list[Cost] = []
     for threads in thread_counts:
         found = dimensions.compare(
-            subject.ways, subject.frames, factor_bytes=factor_bytes, image_aurocs=aurocs, threads=threads, runs=runs
+            subject.ways, subject.frames, factors=factors, image_aurocs=aurocs, threads=threads, runs=runs
         )
         lines += text.dimensions(found)
         costs += found
@@ -83,7 +82,7 @@ def by_dimension(subject: Subject, *, thread_counts: Sequence[int], runs: int) -
 
 
 def _besides(cost: Cost) -> dict[str, Any]:
-    return {"factor_bytes": cost.factor_bytes, "image_auroc": cost.image_auroc, "unbeaten": cost.unbeaten}
+    return asdict(cost.factors) | {"image_auroc": cost.image_auroc, "unbeaten": cost.unbeaten}
 
 
 def _timings(latencies: Sequence[Latency]) -> dict[str, Timing]:

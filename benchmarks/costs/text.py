@@ -12,12 +12,13 @@ from flawline.runtime.bundle import Manifest
 
 
 def detector(manifest: Manifest, frames: int, *, dimension: bool) -> str:
-    """One line on what is measured."""
+    """One line on what is measured, with or without what depends on the dimension."""
     return (
         f"{manifest.network.name} at {manifest.input.height} x {manifest.input.width}, "
         + (f"d = {manifest.projection.dimension}, " if dimension else "")
-        + f"map {manifest.map.height} x {manifest.map.width}, {manifest.gaussian.factors} factors "
-        f"({manifest.gaussian.form}), {frames} frames in turn"
+        + f"map {manifest.map.height} x {manifest.map.width}, {manifest.gaussian.factors} factors"
+        + (f" ({manifest.gaussian.form})" if dimension else "")
+        + f", {frames} frames in turn"
         + (", random weights" if manifest.network.weights.random else "")
     )
 
@@ -113,7 +114,7 @@ def dimensions(costs: Sequence[Cost]) -> Iterator[str]:
     known = [(cost, cost.image_auroc) for cost in costs if cost.image_auroc is not None]
     for name in dict.fromkeys(cost.latency.name for cost in costs):
         yield f"threads: {threads}, {name}; p50"
-        heads = ["ms", "end to end", *STAGES, "factors MB", *(["image AUROC", "unbeaten"] if known else [])]
+        heads = ["ms", "end to end", *STAGES, "factors MB", "form", *(["image AUROC", "unbeaten"] if known else [])]
         yield table(heads, [_row(cost) for cost in costs if cost.latency.name == name])
         yield ""
     if known:
@@ -129,7 +130,7 @@ def _row(cost: Cost) -> list[str]:
     latency = cost.latency
     row = [f"d = {latency.setup.dimension}", _p50(latency.end_to_end)]
     row += [_p50(latency.stages[stage]) for stage in STAGES]
-    row.append(f"{cost.factor_bytes / 1e6:.2f}")
+    row += [f"{cost.factors.factor_bytes / 1e6:.2f}", cost.factors.form]
     if cost.image_auroc is not None:
         row += [f"{cost.image_auroc:.4f}", "*" if cost.unbeaten else ""]
     return row

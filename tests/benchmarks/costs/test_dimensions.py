@@ -37,6 +37,7 @@ def test_every_dimension_has_its_time_its_bytes_and_its_accuracy(by_dimension):
         (8, "int8"),
     ]
     for one in costs:
+        assert (one["factor_type"], one["form"]) == ("fp16", "triangle")
         assert set(one["stages"]) == {"resize", "network", "kernel", "regions"}
         assert 0.4 < one["image_auroc"] <= 1
     low, _, high, _ = costs
