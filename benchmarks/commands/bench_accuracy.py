@@ -178,7 +178,7 @@ def _differences(means: Sequence[MeanAccuracy]) -> Iterator[str]:
         variant = one.variant
         rows.append([variant.dimension, variant.precision, variant.factors])
         for found in (one.differences[metric] for metric in metrics):
-            rows[-1] += [f"{found.mean:+.4f}", f"{found.largest:+.4f}"]
+            rows[-1] += [f"{found.mean:+.5f}", f"{found.largest:+.5f}"]
     yield "difference to fp32 with fp32 factors on the same images: mean over splits, and the largest of a split"
     yield table(heads, rows)
     yield ""
