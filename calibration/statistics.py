@@ -55,6 +55,10 @@ class StatisticsOptions:
             raise InputError(f"epsilon is {self.epsilon}; expected a positive number such as 0.01")
         if self.form == "woodbury" and self.components > 1:
             raise InputError("the Woodbury form is for one component; expected the form triangle for mixtures")
+        if self.form == "woodbury" and self.factors == "int8":
+            raise InputError(
+                "int8 factors are too coarse for the Woodbury form; expected fp16 or fp32, or the form triangle"
+            )
         if isinstance(self.shrinkage, str):
             if self.shrinkage not in ESTIMATORS:
                 raise InputError(

@@ -61,11 +61,13 @@ def woodbury_factors(
         R of every Gaussian, and as scales 1 / sqrt(c).
 
     Raises:
-        InputError: The rank is not 1 to d - 1, or a covariance is not of that rank.
+        InputError: The form would take no fewer bytes than the triangle, or a covariance is not of that rank.
     """
     gaussians, dimension = covariance.shape[:2]
-    if not 1 <= rank < dimension:
-        raise InputError(f"rank {rank}: the Woodbury form takes 1 to {dimension - 1} for dimension {dimension}")
+    if not (1 <= rank < dimension and packed_size(dimension, rank) < packed_size(dimension)):
+        raise InputError(
+            f"rank {rank}: the Woodbury form saves nothing for dimension {dimension}; expected fewer images, or the form triangle"
+        )
     packed = empty_factors(gaussians, dimension, rank, dtype)
     for part in chunks(gaussians, dimension):
         values, vectors = np.linalg.eigh(covariance[part])

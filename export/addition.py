@@ -13,8 +13,9 @@ from flawline.calibration.statistics import FactorType, StatisticsOptions
 from flawline.export import fidelity
 from flawline.export.draft import require_memory
 from flawline.export.features import Exported
-from flawline.export.fitting import BATCH, Images, Say, score
-from flawline.export.variants import FloatDetector, fit_variant
+from flawline.export.fitting import BATCH, Images, Say, score, warn_of_few
+from flawline.export.labelled import Labelled
+from flawline.export.variants import FloatDetector, fit_variant, labelled_auroc
 from flawline.runtime import bundle as bundles
 from flawline.runtime.bundle import manifest as facts
 from flawline.runtime.engines import open_scorer
@@ -35,6 +36,7 @@ def add_precision(
     out: Path,
     *,
     factors: FactorType | None = None,
+    labelled: Labelled | None = None,
     skip_bad: bool = False,
     threads: int,
     say: Say = lambda line: None,
@@ -47,6 +49,7 @@ def add_precision(
         images: The good images that the bundle was fitted on.
         out: Folder to make; must not exist.
         factors: Type of the stored factors; as in the bundle if None.
+        labelled: Images to compare AUROC on.
         skip_bad: Whether images that cannot be read are left out, as they may have been when the bundle was fitted.
         threads: Threads that compute.
         say: Takes each line that tells what is being done.
@@ -74,13 +77,18 @@ def add_precision(
         chosen = _same_images(good, manifest, path)
         exported = exported_from(bundle)
         options = _options(manifest, factors)
+        warn_of_few(manifest, len(chosen.fitted), say)
         require_memory(manifest, exported, len(chosen.fitted), BATCH, options)
         with open_scorer(bundle, ENGINES["fp32"][0], threads=threads) as scorer:
-            scores = fidelity.Scores(score(scorer, chosen.held_out, "scoring in fp32"), manifest.threshold.score)
+            scores = fidelity.Scores(
+                score(scorer, chosen.held_out, "scoring in fp32"),
+                manifest.threshold.score,
+                None if labelled is None else labelled_auroc(scorer, labelled),
+            )
         draft = msgspec.structs.replace(
             manifest, gaussian=msgspec.structs.replace(manifest.gaussian, factors=options.factors), parity=None
         )
-        reference = FloatDetector(exported, draft, scores)
+        reference = FloatDetector(exported, draft, scores, labelled)
         added = fit_variant(precision, reference, chosen, options, threads=threads, say=say)
     return _write(out, bundle, precision, added.manifest, added.payload)
 
@@ -139,7 +147,8 @@ def _options(manifest: facts.Manifest, factors: FactorType | None) -> Statistics
         epsilon_relative=model.epsilon_relative,
         shrinkage=cast("Estimator | float | None", model.shrinkage),
         factors=factors or model.factors,
-        form=model.form,
+        # Of another type, another form may be the one to take.
+        form=model.form if factors in (None, model.factors) else None,
         seed=manifest.fit.seed,
     )
 

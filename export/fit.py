@@ -8,7 +8,7 @@ from flawline.calibration.good_images import check_images
 from flawline.calibration.split import draw, split
 from flawline.export.draft import describe, draft, require_memory
 from flawline.export.features import export_features, open_backbone
-from flawline.export.fitting import BATCH, Images, Say, fit_detector
+from flawline.export.fitting import BATCH, Images, Say, fit_detector, warn_of_few
 from flawline.export.options import FitOptions
 from flawline.export.variants import FloatDetector, fit_variant
 from flawline.runtime import bundle as bundles
@@ -80,11 +80,7 @@ def _fit(images: Sequence[Path], out: Path, options: FitOptions, say: Say) -> bu
     )
     manifest = draft(good, chosen, exported, options)
     say(describe(manifest))
-    if len(chosen.fitted) <= manifest.projection.dimension and options.statistics.tie == "position":
-        say(
-            f"{len(chosen.fitted)} images for {manifest.projection.dimension} dimensions: in most directions only epsilon "
-            "says what is normal; more images or a smaller --dim would say more"
-        )
+    warn_of_few(manifest, len(chosen.fitted), say)
     require_memory(manifest, exported, len(chosen.fitted), BATCH, options.statistics)
     fitted = fit_detector(exported, manifest, chosen, options.statistics, threads=options.threads, say=say)
     if options.precision != "fp32":

@@ -88,14 +88,14 @@ def fit_detector(
         scores = score(scorer, images.held_out, "calibrating")
         checked = evenly(images.held_out, _PARITY_IMAGES)
         report = parity.check(
-            lambda frame: scorer(frame)[0],
+            scorer,
             parity.Reference(exported, manifest, statistics, threads=threads),
             list(frames(checked)),
             tolerance=parity.TOLERANCES[options.factors],
         )
         say(
-            f"scores equal {report['reference']} within {report['relative_error_max']:.1e} (relative) on "
-            f"{len(checked)} held-out images"
+            f"scores equal {report['reference']} within {report['relative_error_max']:.1e} (relative), maps within "
+            f"{report['map_relative_error_max']:.1e}, on {len(checked)} held-out images"
         )
         golden = _golden(scorer, manifest, evenly(images.held_out, _GOLDEN_FRAMES))
     threshold = conformal.threshold(scores, manifest.threshold.false_reject_rate)
@@ -106,6 +106,16 @@ def fit_detector(
         payload=bundles.Payload(exported.features, _tensors(statistics, scores, exported), golden),
         scores=fidelity.Scores(scores, threshold),
     )
+
+
+def warn_of_few(manifest: facts.Manifest, images: int, say: Say) -> None:
+    """Says so if there are too few images for what epsilon adds not to matter."""
+    dimension = manifest.projection.dimension
+    if manifest.gaussian.tie == "position" and images <= dimension:
+        say(
+            f"{images} images for {dimension} dimensions: in most directions only epsilon says what is normal; more images or a "
+            "smaller --dim would say more"
+        )
 
 
 def score(scorer: Scorer, paths: Sequence[Path], label: str) -> npt.NDArray[np.float32]:

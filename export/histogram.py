@@ -16,6 +16,8 @@ _LEVELS = 255
 _ROUNDS = 2
 # Bounds that are tried, as parts of the peak.
 _CANDIDATES = np.arange(2, 101) / 100
+# Where the bins begin to grow, far below what features can be: frexp gives zero the exponent of 0.5.
+_LEAST_PEAK = 2.0**-100
 
 
 class Histogram:
@@ -44,7 +46,7 @@ class Histogram:
         """Counts finite values, float32 of any shape."""
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
         # frexp gives the power of two just above.
-        exponent = math.frexp(self.peak)[1]
+        exponent = math.frexp(max(self.peak, _LEAST_PEAK))[1]
         if self._exponent is None:
             self._exponent = exponent
         for _ in range(exponent - self._exponent):

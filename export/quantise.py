@@ -5,7 +5,7 @@ The integers of the weights come from `Calibrated`; where quantisation happens, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from flawline.export.frame_bytes import exact_input, feed_bytes
 from flawline.export.sealed import sealed
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
+from flawline.runtime.precisions import Quantised
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -29,8 +30,6 @@ else:
     quantization = LazyModule("onnxruntime.quantization", "pip install 'flawline[ort]'")
     calibrate = LazyModule("onnxruntime.quantization.calibrate", "pip install 'flawline[ort]'")
     qdq_quantizer = LazyModule("onnxruntime.quantization.qdq_quantizer", "pip install 'flawline[ort]'")
-
-Precision = Literal["int8", "int8-openvino", "int8-tensorrt"]
 
 
 class _Rules(NamedTuple):
@@ -49,7 +48,7 @@ class _Rules(NamedTuple):
     float_projection: bool
 
 
-_RULES: dict[Precision, _Rules] = {
+_RULES: dict[Quantised, _Rules] = {
     # ONNX Runtime computes in integers only what lies between two pairs. Without them around a projection, its output
     # keeps its precision for 3 % of the time.
     "int8": _Rules(
@@ -67,7 +66,7 @@ _QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger"
 _SHAPES_KNOWN = ("onnx.infer", "onnxruntime.quant")
 
 
-def quantise(calibrated: Calibrated, precision: Precision, *, keep_float: Collection[str] = ()) -> bytes:
+def quantise(calibrated: Calibrated, precision: Quantised, *, keep_float: Collection[str] = ()) -> bytes:
     """Quantises a feature graph.
 
     Where a graph begins with bytes less a whole number (see `normalisation`), the bytes are the first convolution's
@@ -85,7 +84,7 @@ def quantise(calibrated: Calibrated, precision: Precision, *, keep_float: Collec
         InputError: The precision or a layer is unknown, or the network is quantised already.
     """
     if precision not in _RULES:
-        raise InputError(f"precision {precision} is unknown; expected one of {', '.join(get_args(Precision))}")
+        raise InputError(f"precision {precision} is unknown; expected one of {', '.join(get_args(Quantised))}")
     names = [node.name for node in calibrated.convolutions]
     unknown = sorted(set(keep_float) - set(names))
     if unknown:
@@ -103,7 +102,7 @@ def quantise(calibrated: Calibrated, precision: Precision, *, keep_float: Collec
     return sealed(_rewrite(calibrated, rules, [name for name in names if name not in left]))
 
 
-def quantise_alone(calibrated: Calibrated, precision: Precision, layer: str) -> bytes:
+def quantise_alone(calibrated: Calibrated, precision: Quantised, layer: str) -> bytes:
     """Quantises the input and the weights of one convolution and leaves all else in float32."""
     rules = _RULES[precision]._replace(operators=("Conv",), outputs=False)
     serialised: bytes = _rewrite(calibrated, rules, [layer]).SerializeToString()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
     from flawline.export.calibrated import Calibrated
-    from flawline.export.quantise import Precision
+    from flawline.runtime.precisions import Quantised
 
 # A layer that alone moves the features by more than this is worth keeping in float, if it is cheap.
 WORST_ERROR = 0.1
@@ -33,15 +33,11 @@ class Layer:
 
     Attributes:
         name: Of the node.
-        operator: `Conv`, or `Conv (depthwise)`.
-        weight: Shape of its weight: filters, channels of a group, height, width.
         errors: Relative L2 error of each output of the graph, finest first, with this layer alone in 8 bits.
         share: Of the network's multiply-accumulates, 0 to 1.
     """
 
     name: str
-    operator: str
-    weight: tuple[int, ...]
     errors: tuple[float, ...]
     share: float
 
@@ -52,7 +48,7 @@ class Layer:
 
 
 def sensitivity(
-    calibrated: Calibrated, frames: Sequence[npt.NDArray[np.uint8]], precision: Precision, *, threads: int = 1
+    calibrated: Calibrated, frames: Sequence[npt.NDArray[np.uint8]], precision: Quantised, *, threads: int = 1
 ) -> list[Layer]:
     """Quantises one convolution after the other and compares the features with those of the float graph.
 
@@ -78,12 +74,9 @@ def sensitivity(
         list(zip(calibrated.convolutions, products / products.sum(), strict=True)), label="comparing", unit="layer"
     ):
         rounded = _features(quantise_alone(calibrated, precision, node.name), batch, threads)
-        weight = calibrated.rounded[node.output[0]][0].shape
         layers.append(
             Layer(
                 name=node.name,
-                operator="Conv (depthwise)" if weight[1] == 1 and weight[0] > 1 else "Conv",
-                weight=weight,
                 errors=tuple(
                     float(np.linalg.norm(got - want) / max(float(np.linalg.norm(want)), np.finfo(np.float32).tiny))
                     for got, want in zip(rounded, exact, strict=True)

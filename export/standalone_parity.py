@@ -8,20 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from flawline.export.calibrated import open_session
 from flawline.export.parity import ParityError
 from flawline.runtime.detector import Detector
 from flawline.runtime.errors import EngineError
 from flawline.runtime.extractor import FeatureExtractor
-from flawline.runtime.extras import LazyModule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import onnxruntime
-
     from flawline.runtime.bundle import Bundle
-else:
-    onnxruntime = LazyModule("onnxruntime", "pip install 'flawline[ort]'")
 
 Frame = npt.NDArray[np.uint8]
 
@@ -30,8 +26,6 @@ TOLERANCE = 1e-4
 
 Network and factors are the same numbers in both, 8-bit and fp16 ones too; what differs is the order of sums in fp32.
 """
-
-_ERRORS_ONLY = 3
 
 
 def check(model: bytes, bundle: Bundle, frames: Iterable[Frame] = (), *, threads: int = 1) -> dict[str, str | float]:
@@ -107,11 +101,8 @@ class Standalone:
 
     def __init__(self, model: bytes, bundle: Bundle, *, threads: int = 1) -> None:
         manifest = bundle.manifest
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = _ERRORS_ONLY
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = open_session(model, threads)
         except Exception as error:
             raise EngineError(f"ONNX Runtime refuses the standalone file: {str(error).splitlines()[0]}") from error
         self._planar = manifest.input.layout == "nchw"

@@ -15,15 +15,19 @@ from flawline.calibration.statistics import StatisticsOptions
 from flawline.export import fidelity, quantise
 from flawline.export.calibrated import Calibrated, calibrate
 from flawline.export.features import Exported
-from flawline.export.fitting import Fitted, Images, Say, evenly, extractor_of, fit_detector, frames
+from flawline.export.fitting import Fitted, Images, Say, evenly, extractor_of, fit_detector, frames, score
 from flawline.export.half import to_fp16
+from flawline.export.labelled import Labelled
 from flawline.export.sensitivity import layers_to_keep, sensitivity
 from flawline.runtime.bundle import manifest as facts
-from flawline.runtime.precisions import Precision
+from flawline.runtime.bundle.contents import gaussians
+from flawline.runtime.precisions import Precision, Quantised
+from flawline.runtime.scorer import Scorer
 
 _CALIBRATION_IMAGES = 48
 _COMPARED_IMAGES = 16
 _SENSITIVITY_IMAGES = 4
+_NAMED_LAYERS = 3
 
 
 class FloatDetector(NamedTuple):
@@ -32,12 +36,14 @@ class FloatDetector(NamedTuple):
     Attributes:
         exported: The float network.
         manifest: The detector's.
-        scores: Of the held-out images.
+        scores: Of the held-out images, and on the labelled ones.
+        labelled: Images to compare AUROC on, if there are any.
     """
 
     exported: Exported
     manifest: facts.Manifest
     scores: fidelity.Scores
+    labelled: Labelled | None = None
 
 
 def fit_variant(
@@ -75,7 +81,12 @@ def fit_variant(
         extractor_of(converted, manifest, threads=threads) as extractor,
     ):
         features = fidelity.feature_error(floats, extractor, frames(evenly(images.held_out, _COMPARED_IMAGES)))
-    report = fidelity.check(precision, reference.scores, fitted.scores, features)
+    scores = fitted.scores
+    if reference.labelled is not None:
+        model = gaussians(fitted.manifest, fitted.payload.statistics)
+        with Scorer(converted.features, fitted.manifest, model, threads=threads) as scorer:
+            scores = scores._replace(image_auroc=labelled_auroc(scorer, reference.labelled))
+    report = fidelity.check(precision, reference.scores, scores, features)
     say(
         f"{precision} against fp32 on {len(images.held_out)} held-out images: features differ by "
         f"{report['feature_error']:.1%}, scores by {report['score_error_median']:.1%} (median) to "
@@ -83,6 +94,11 @@ def fit_variant(
         f"{report['flipped_verdicts']:g} verdicts differ"
     )
     return fitted._replace(manifest=msgspec.structs.replace(fitted.manifest, fidelity=report))
+
+
+def labelled_auroc(scorer: Scorer, labelled: Labelled) -> float:
+    """AUROC of a detector over labelled images."""
+    return fidelity.image_auroc(score(scorer, labelled.paths, "scoring labelled images"), labelled.defective)
 
 
 def _convert(precision: Precision, reference: FloatDetector, images: Images, threads: int, say: Say) -> Exported:
@@ -98,12 +114,17 @@ def _convert(precision: Precision, reference: FloatDetector, images: Images, thr
 
 
 def _quantise(
-    precision: quantise.Precision, reference: FloatDetector, images: Images, threads: int, say: Say
+    precision: Quantised, reference: FloatDetector, images: Images, threads: int, say: Say
 ) -> tuple[bytes, facts.Quantisation]:
     calibrated = _calibrate(reference, images, threads)
     compared = list(_inputs(reference, evenly(images.held_out, _SENSITIVITY_IMAGES), threads))
     layers = sensitivity(calibrated, compared, precision, threads=threads)
     kept = layers_to_keep(layers)
+    worst = sorted(layers, key=lambda layer: -layer.worst)[:_NAMED_LAYERS]
+    say(
+        f"{precision}: most sensitive layers, features in error with that one alone in 8 bits: "
+        + ", ".join(f"{layer.name} {layer.worst:.1%}" for layer in worst)
+    )
     if kept:
         say(f"{precision}: {len(kept)} of {len(layers)} convolutions stay in float, too sensitive: {', '.join(kept)}")
     report = [

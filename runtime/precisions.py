@@ -6,7 +6,8 @@ fuse its nodes differently. So there is one precision per engine where that matt
 
 from typing import Literal, get_args
 
-Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-openvino", "int8-tensorrt"]
+Quantised = Literal["int8", "int8-openvino", "int8-tensorrt"]
+Precision = Literal["fp32", "fp16", "bf16", Quantised]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 

@@ -13,7 +13,7 @@ from flawline.runtime.kernels import Gaussians, MahalanobisMap
 from flawline.runtime.memory import require
 
 _MOST_ROWS = 8
-"""Rows of embeddings that a thread of the kernel holds at once where they share Gaussians; otherwise one."""
+"""Rows of embeddings, of all frames, that a thread of the kernel holds at once where they share Gaussians."""
 
 _BYTES_PER_POSITION = 32
 """Distances before and after smoothing and a result, float32; the order of the positions with what sorts them."""
@@ -49,6 +49,11 @@ class Scorer:
     ) -> None:
         if batch < 1:
             raise InputError(f"batch is {batch}; expected 1 or more frames")
+        require(
+            _workspace_bytes(manifest, threads, batch),
+            f"a map of {manifest.map.height} x {manifest.map.width} positions in {threads} threads",
+            "fit with a coarser map, or use fewer threads or a smaller batch",
+        )
         self._extractor = FeatureExtractor(
             features,
             manifest.input,
@@ -59,11 +64,6 @@ class Scorer:
             batch=batch,
         )
         self.backend = self._extractor.backend_name
-        require(
-            _workspace_bytes(manifest, threads, batch),
-            f"a map of {manifest.map.height} x {manifest.map.width} positions in {threads} threads",
-            "fit with a coarser map, or use fewer threads",
-        )
         self._mahalanobis = MahalanobisMap(
             gaussians,
             [(output.height, output.width) for output in manifest.network.outputs],
@@ -99,7 +99,7 @@ class Scorer:
             frames: One to `batch` frames, each as for a single one; the network always runs on `batch`.
 
         Returns:
-            The scores and the anomaly maps, float32 (B, h, w), copies of their own.
+            The scores and the anomaly maps, float32 (B, h, w): one array of their own.
 
         Raises:
             InputError: A frame is not of that form, or there are too many or none.
@@ -120,9 +120,12 @@ class Scorer:
         self.timings_ns["resize"] = resized - start
         self.timings_ns["network"] = extracted - resized
         self.timings_ns["kernel"] = done - extracted
-        wrong = scores[~np.isfinite(scores)]
+        wrong = np.flatnonzero(~np.isfinite(scores))
         if wrong.size:
-            raise FlawlineError(f"the score is {wrong[0]}: the network gave NaN or infinite features for this frame")
+            which = "this frame" if count == 1 else f"frame {wrong[0]} of the batch"
+            raise FlawlineError(
+                f"the score is {scores[wrong[0]]}: the network gave NaN or infinite features for {which}"
+            )
         return scores.tolist(), anomaly_maps
 
     def close(self) -> None:
@@ -138,6 +141,6 @@ class Scorer:
 
 def _workspace_bytes(manifest: Manifest, threads: int, batch: int) -> int:
     """What the kernel and the maps take at most: each thread's embeddings, and whole maps, orders and distances."""
-    rows = min(manifest.map.height, _MOST_ROWS)
+    rows = 1 if manifest.gaussian.tie == "position" else min(manifest.map.height, -(-_MOST_ROWS // batch))
     embeddings = threads * rows * manifest.map.width * manifest.projection.dimension
     return batch * (4 * embeddings + _BYTES_PER_POSITION * manifest.positions)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from flawline.runtime.errors import FlawlineError
 
@@ -46,15 +47,25 @@ def verify(detector: "Detector") -> list[GoldenCheck]:
     return [_check(detector, golden) for golden in detector.bundle.golden]
 
 
+def golden_errors(score: float, anomaly_map: NDArray[np.float32], golden: "Golden") -> tuple[float, float]:
+    """How far a score and a map are from a golden frame's, both relative to the golden score.
+
+    Args:
+        score: What a detector gives for the golden frame.
+        anomaly_map: Likewise, float32 (h, w).
+        golden: The frame with what it should give.
+    """
+    scale = max(golden.score, float(np.finfo(np.float32).tiny))
+    return abs(score - golden.score) / scale, float(np.abs(anomaly_map - golden.map).max()) / scale
+
+
 def _check(detector: "Detector", golden: "Golden") -> GoldenCheck:
     tolerance = detector.bundle.manifest.golden.relative_tolerance
     try:
         result = detector(golden.frame)
     except FlawlineError as error:
         return GoldenCheck(expected=golden.score, tolerance=tolerance, passed=False, problem=str(error))
-    scale = max(golden.score, float(np.finfo(np.float32).tiny))
-    relative_error = abs(result.score - golden.score) / scale
-    map_error = float(np.abs(result.map - golden.map).max()) / scale
+    relative_error, map_error = golden_errors(result.score, result.map, golden)
     return GoldenCheck(
         expected=golden.score,
         tolerance=tolerance,

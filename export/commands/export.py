@@ -27,8 +27,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder of the bundle; stays as it is")
     parser.add_argument("--to", choices=("standalone",), help="one ONNX file, instead of a bundle of more precisions")
     parser.add_argument("--precision", choices=PRECISIONS, help="to add; with --to, the one to take")
-    parser.add_argument("--images", metavar="DIR", type=Path, help="good images that the bundle was fitted on")
-    parser.add_argument("--out", metavar="PATH", type=Path, required=True, help="bundle or file to make")
+    parser.add_argument(
+        "--images",
+        metavar="DIR",
+        type=Path,
+        help="good images that the bundle was fitted on; with --to, more to compare on",
+    )
+    parser.add_argument(
+        "--labelled",
+        metavar="DIR",
+        type=Path,
+        help="also compare AUROC on this folder (MVTec layout: test/good, test/KIND)",
+    )
+    parser.add_argument(
+        "--out", metavar="PATH", type=Path, required=True, help="bundle to make, or file to make or replace"
+    )
     parser.add_argument("--factors", choices=get_args(FactorType), help="of what is added (default: as in the bundle)")
     parser.add_argument("--skip-bad", action="store_true", help="go on without images that cannot be read")
     parser.add_argument("--threads", metavar="N", type=int, default=default_threads(), help="default: all cores")
@@ -48,17 +61,23 @@ def run(options: argparse.Namespace) -> int:
 
 def _add(options: argparse.Namespace) -> int:
     from flawline.export.addition import add_precision
+    from flawline.export.labelled import read_labelled
     from flawline.runtime.errors import InputError
     from flawline.runtime.images import list_images
 
-    if options.precision is None or options.images is None:
-        raise InputError("received neither --to nor --precision with --images; expected one of them (see --help)")
+    if options.precision is None:
+        raise InputError("received neither --to nor --precision; expected one of them (see --help)")
+    if options.images is None:
+        raise InputError(
+            f"--precision {options.precision} needs --images, the good images that the bundle was fitted on"
+        )
     bundle = add_precision(
         options.bundle,
         options.precision,
         list_images(options.images),
         options.out,
         factors=options.factors,
+        labelled=None if options.labelled is None else read_labelled(options.labelled),
         skip_bad=options.skip_bad,
         threads=options.threads,
         say=_say,
@@ -77,10 +96,11 @@ def _standalone(options: argparse.Namespace) -> int:
     from flawline.runtime.errors import InputError
     from flawline.runtime.images import list_images, read_image
 
-    if options.factors is not None:
-        raise InputError(
-            f"--factors {options.factors} does not go with --to standalone, which takes those of the bundle"
-        )
+    for name in ("factors", "labelled", "skip_bad"):
+        if getattr(options, name):
+            raise InputError(
+                f"--{name.replace('_', '-')} does not go with --to standalone, only with --precision alone"
+            )
     frames = (read_image(path) for path in (list_images(options.images) if options.images else ()))
     bundle = read(options.bundle).select(options.precision)
     report = write_standalone(bundle, options.out, frames, threads=options.threads)

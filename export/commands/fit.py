@@ -3,7 +3,9 @@
 The images are split: most are fitted, the rest calibrate the threshold, so that a new good image is rejected with at
 most the probability that --false-reject-rate asks for. The network is exported to ONNX with the projection folded in,
 the statistics are collected from that very file, and the result must score like a float64 reference before anything is
-written.
+written. --precision converts the network after that and fits it again in that form, for the engine it is made for: int8 is for
+ONNX Runtime and int8-openvino for OpenVINO on a CPU, bf16 for OpenVINO on processors that compute in it, int8-tensorrt for
+TensorRT, fp16 for GPUs.
 
   flawline fit good/ --out part.flaw
   flawline fit good/ --out part.flaw --backbone resnet18 --weights resnet18.pth --dim 64

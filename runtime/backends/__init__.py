@@ -11,7 +11,7 @@ from flawline.runtime.backends.ort import OrtBackend
 from flawline.runtime.errors import InputError
 from flawline.runtime.precisions import ENGINES, PRECISIONS, Precision
 
-__all__ = ["BACKENDS", "Backend", "Engine", "installed", "open_backend", "version"]
+__all__ = ["BACKENDS", "Backend", "Engine", "installed", "open_backend", "preferred_engine", "version"]
 
 
 class _Opener(Protocol):
@@ -56,6 +56,11 @@ def installed() -> tuple[str, ...]:
     return tuple(name for name, engine in BACKENDS.items() if _is_there(engine.module))
 
 
+def preferred_engine(precision: Precision) -> str:
+    """The first engine for a precision that is installed; the first of all if none is."""
+    return next((engine for engine in ENGINES[precision] if engine in installed()), ENGINES[precision][0])
+
+
 def version(name: str) -> str | None:
     """Version of an engine as its package states it, or None if it is not installed that way; imports nothing."""
     for distribution in BACKENDS[name].distributions:
@@ -80,7 +85,7 @@ def open_backend(
     Args:
         name: Name of the engine, or `auto` for the first that is installed and computes in this precision.
         features: Bytes of the ONNX file.
-        input_shape: (B, H, W, C) of the uint8 input.
+        input_shape: Of the uint8 input, (B, H, W, C) or (B, C, H, W).
         output_shapes: (B, d, h, w) of each output, in the graph's order.
         threads: Threads that compute.
         precision: Arithmetic that the file is made for.
@@ -98,7 +103,7 @@ def open_backend(
         raise InputError(f"precision '{precision}' is unknown; expected one of {', '.join(PRECISIONS)}")
     capable = ENGINES[precision]
     if name == "auto":
-        name = next((engine for engine in capable if engine in installed()), capable[0])
+        name = preferred_engine(precision)
     if name not in BACKENDS:
         raise InputError(f"backend '{name}' is unknown; expected auto or one of {', '.join(BACKENDS)}")
     if name not in capable:

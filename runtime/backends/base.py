@@ -11,7 +11,7 @@ class Backend(Protocol):
 
     Attributes:
         name: Name of the engine.
-        input: uint8 (B, H, W, C), filled by the caller before `infer`.
+        input: uint8 (B, H, W, C) or (B, C, H, W), filled by the caller before `infer`.
         outputs: float32 (B, d, h, w) per scale, finest first, overwritten by `infer`.
     """
 

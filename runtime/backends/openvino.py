@@ -30,7 +30,7 @@ class OpenVinoBackend:
 
     Args:
         features: Bytes of the ONNX file.
-        input_shape: (B, H, W, C) of the uint8 input.
+        input_shape: Of the uint8 input, (B, H, W, C) or (B, C, H, W).
         output_shapes: (B, d, h, w) of each output, in the graph's order.
         threads: Threads that compute.
         precision: With `bf16`, what the file keeps in fp32 is computed in bf16; with any other, as the file says.

@@ -23,7 +23,7 @@ class OrtBackend:
 
     Args:
         features: Bytes of the ONNX file.
-        input_shape: (B, H, W, C) of the uint8 input.
+        input_shape: Of the uint8 input, (B, H, W, C) or (B, C, H, W).
         output_shapes: (B, d, h, w) of each output, in the graph's order.
         threads: Threads that compute.
         precision: Ignored: this engine computes in the types that the file names.

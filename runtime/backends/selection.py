@@ -9,14 +9,14 @@ from flawline.runtime.errors import BundleError, FlawlineError, MissingExtraErro
 # two that are alike would change from run to run, and the last digits of the scores with it.
 _CLEARLY_FASTER = 0.75
 
-Verdict = Literal["chosen", "not faster", "golden frames differ", "not installed", "refuses the graph", "fails"]
+Verdict = Literal["chosen", "not faster", "golden frames differ", "not installed", "refused", "fails"]
 
 
 class Trial(NamedTuple):
     """What an engine did with the golden frames.
 
     Attributes:
-        worst_relative_error: Largest difference to a golden score, relative to it; not finite if a score was not.
+        worst_relative_error: Largest difference to a golden score or map, relative to the score.
         relative_tolerance: How large it may be.
         milliseconds: Median time of a frame.
     """
@@ -77,7 +77,8 @@ def _try(name: str, try_engine: Callable[[str], Trial]) -> Trial | FlawlineError
     try:
         return try_engine(name)
     except FlawlineError as error:
-        return error
+        # Without the frames of its traceback, which would keep the engine.
+        return error.with_traceback(None)
 
 
 def _judge(
@@ -100,4 +101,4 @@ def _judge(
 def _failure(error: FlawlineError) -> Verdict:
     if isinstance(error, MissingExtraError):
         return "not installed"
-    return "refuses the graph" if isinstance(error, BundleError) else "fails"
+    return "refused" if isinstance(error, BundleError) else "fails"

@@ -235,7 +235,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return (self.network.precision, *self.variants)
 
     def select(self, precision: Precision) -> "Manifest":
-        """The manifest with a variant's fields in place of its own.
+        """The manifest with a variant's fields in place of its own, and no variants.
 
         Raises:
             InputError: The bundle does not hold that precision.
@@ -249,7 +249,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             )
         chosen = msgspec.structs.asdict(self.variants[precision])
         del chosen["features"]
-        return msgspec.structs.replace(self, **chosen)
+        return msgspec.structs.replace(self, variants={}, **chosen)
 
     def file_names(self, precision: Precision) -> FileNames:
         """Names of the files of a precision that the bundle holds."""
@@ -323,8 +323,9 @@ def _check_variants(manifest: Manifest) -> str | None:
             return f"variants.{precision} is the precision of the bundle itself"
         if variant.network.precision != precision:
             return f"variants.{precision}.network.precision is {variant.network.precision!a}; expected {precision!a}"
-        held = {manifest.file_names(other).features for other in manifest.precisions if other != precision}
-        if variant.features not in {variant_files(precision).features, *held}:
+        own = {variant_files(other).features for other in manifest.variants}
+        held = {other.features for other in manifest.variants.values()} & own
+        if variant.features not in {FEATURES, variant_files(precision).features, *held}:
             return (
                 f"variants.{precision}.features is {variant.features!a}; expected {variant_files(precision).features!a}"
             )
@@ -341,6 +342,9 @@ def _check_input(value: Input) -> str | None:
 
 def _check_outputs(manifest: Manifest) -> str | None:
     outputs = manifest.network.outputs
+    precision, quantisation = manifest.network.precision, manifest.network.quantisation
+    if (quantisation is not None) != precision.startswith("int8"):
+        return f"network.quantisation is {'there' if quantisation else 'null'} for a network in {precision}"
     names = [output.name for output in outputs]
     if len(set(names)) != len(names):
         return f"network.outputs {names} name a tensor twice"
@@ -372,8 +376,10 @@ def _check_gaussian(manifest: Manifest) -> str | None:
     form, rank = manifest.gaussian.form, manifest.gaussian.rank
     if (form == "woodbury") != (rank is not None):
         return f"gaussian.rank is {rank} for factors in the form {form}; expected a number for woodbury alone"
-    if rank is not None and rank > manifest.projection.dimension:
-        return f"gaussian.rank is {rank}; expected at most the dimension {manifest.projection.dimension}"
+    d, block = manifest.projection.dimension, manifest.gaussian.block_rows
+    # As many blocks of rows as a triangle has would save nothing, and could be taken for one.
+    if rank is not None and -(-rank // block) >= -(-d // block):
+        return f"gaussian.rank is {rank}; expected at least a block of {block} rows less than the dimension {d} takes"
     return None
 
 

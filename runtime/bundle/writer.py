@@ -16,7 +16,7 @@ from flawline.runtime.bundle import contents, tensors
 from flawline.runtime.bundle.contents import Golden
 from flawline.runtime.bundle.manifest import FileEntry, Manifest, encode
 from flawline.runtime.bundle.reader import MANIFEST, MANIFEST_HASH, Bundle, read
-from flawline.runtime.errors import InputError
+from flawline.runtime.errors import BundleError, InputError
 from flawline.runtime.precisions import Precision
 
 
@@ -64,6 +64,8 @@ def write(
     """
     path = Path(path)
     require_free(path)
+    if set(variants) != set(manifest.variants):
+        raise BundleError(f"variants {', '.join(variants)} received; the manifest says {', '.join(manifest.variants)}")
     payloads = {manifest.network.precision: Payload(features, statistics, golden), **variants}
     if not all(payload.golden for payload in payloads.values()):
         raise InputError("a bundle needs at least one golden frame to prove itself by; received none")
@@ -101,6 +103,8 @@ def _write_files(folder: Path, manifest: Manifest, payloads: Mapping[Precision, 
         names = manifest.file_names(precision)
         if names.features not in entries:
             entries[names.features] = _write_file(folder / names.features, _writer_of(payload.features))
+        elif entries[names.features].sha256 != hashlib.sha256(payload.features).hexdigest():
+            raise BundleError(f"{names.features} of {precision} is another graph than the one of that name")
         golden = contents.golden_tensors(payload.golden)
         for name, arrays in ((names.statistics, payload.statistics), (names.golden, golden)):
             entries[name] = _write_file(folder / name, _writer_of(arrays))

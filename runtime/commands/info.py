@@ -28,7 +28,7 @@ _MEANING = {
     "column": "one Gaussian per column of the web",
     "global": "one Gaussian for all positions (stationary texture)",
 }
-_LABEL_WIDTH = 15
+_LABEL_WIDTH = 23
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,6 +142,7 @@ def _fit_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
     yield "Fit", f"{fit.images} images and {fit.calibration_images} for the threshold{groups}, seed {fit.seed}"
     yield "  sources", f"sha256 {fit.sources_sha256[:16]}..."
     yield from _report_rows("Parity", parity)
+    yield from _sensitivity_rows(bundle.manifest)
     if bundle.manifest.network.precision != "fp32":
         yield from _report_rows("Fidelity", bundle.manifest.fidelity)
     tolerance = bundle.manifest.golden.relative_tolerance
@@ -153,7 +154,17 @@ def _variant_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
     gaussian, threshold = manifest.gaussian, manifest.threshold
     factors = f"{gaussian.factors} factors, {_size(bundle.statistics['factors'].nbytes)}"
     yield f"Also in {manifest.network.precision}", f"threshold {threshold.score:.6g}, {factors}"
+    yield from _sensitivity_rows(manifest)
     yield from _report_rows("  fidelity", manifest.fidelity)
+
+
+def _sensitivity_rows(manifest: "Manifest") -> Iterator[tuple[str, str]]:
+    quantisation = manifest.network.quantisation
+    if quantisation is not None and quantisation.sensitivity:
+        worst = max(quantisation.sensitivity, key=lambda layer: layer.relative_error)
+        kept = [layer.layer for layer in quantisation.sensitivity if layer.kept_float]
+        yield "  8 bits", f"most sensitive layer {worst.layer}, features in error by {worst.relative_error:.1%}"
+        yield "    in float", ", ".join(kept) or "no layer for its sensitivity"
 
 
 def _report_rows(label: str, report: "dict[str, str | float] | None") -> Iterator[tuple[str, str]]:

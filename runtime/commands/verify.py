@@ -27,22 +27,26 @@ def run(options: argparse.Namespace) -> int:
     """Verifies and prints the verdict."""
     import msgspec
 
+    from flawline.runtime.backends import preferred_engine
     from flawline.runtime.bundle import read
     from flawline.runtime.detector import Detector
-    from flawline.runtime.engines import fastest_engine, preferred_engine
+    from flawline.runtime.engines import fastest_engine
     from flawline.runtime.errors import BundleError, EngineError, NewerFormatError, NotABundleError
     from flawline.runtime.images import use_threads
     from flawline.runtime.verification import verify
 
     use_threads(options.threads)
     try:
-        bundle = read(options.bundle).select(options.precision)
+        whole = read(options.bundle)
+        for precision in whole.precisions:
+            whole.select(precision)  # checks its tensors
+        bundle = whole.select(options.precision)
         backend = options.backend
         if backend == "auto":
             try:
                 backend = fastest_engine(bundle, threads=options.threads)
             except EngineError:
-                backend = preferred_engine(bundle)
+                backend = preferred_engine(bundle.manifest.network.precision)
         with Detector(bundle, backend=backend, threads=options.threads) as detector:
             checks = verify(detector)
     except (NotABundleError, NewerFormatError, EngineError):
@@ -55,7 +59,8 @@ def run(options: argparse.Namespace) -> int:
         return 1
     verified = all(check.passed for check in checks)
     if options.json:
-        sys.stdout.write(msgspec.json.encode({"verified": verified, "golden": checks}).decode() + "\n")
+        facts = {"backend": detector.backend, "precision": bundle.manifest.network.precision}
+        sys.stdout.write(msgspec.json.encode({"verified": verified, **facts, "golden": checks}).decode() + "\n")
         return 0 if verified else 1
     sys.stdout.write("every file is whole\n")
     for index, check in enumerate(checks):

@@ -93,7 +93,7 @@ def test_a_covariance_of_higher_rank_is_refused(covariance):
 
 @pytest.mark.parametrize("rank", [0, D, D + 1])
 def test_a_rank_that_leaves_nothing_to_save_is_refused(rank, covariance):
-    with pytest.raises(InputError, match="takes 1 to 99"):
+    with pytest.raises(InputError, match="saves nothing for dimension 100"):
         woodbury_factors(covariance, 0.1, rank, np.float32)
 
 

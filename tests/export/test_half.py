@@ -24,6 +24,7 @@ def test_features_stay_close(lite0: Any) -> None:
     assert max(lite0.errors(lite0.run(to_fp16(lite0.features, lite0.calibrated)))) < 0.02
 
 
+@pytest.mark.shared_data
 def test_features_of_real_images_stay_close(resnet18: Any) -> None:
     assert max(resnet18.errors(resnet18.run(to_fp16(resnet18.features, resnet18.calibrated)))) < 0.005
 

@@ -24,11 +24,17 @@ def rounding_error(values: npt.NDArray[np.float32], low: float, high: float) -> 
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_the_order_of_frames_does_not_matter(symmetric: bool) -> None:
     generator = np.random.default_rng(0)
-    parts = [(generator.standard_normal(1000) * scale).astype(np.float32) for scale in (1e-3, 1, 70, 1e4)]
+    parts = [(generator.standard_normal(1000) * scale).astype(np.float32) for scale in (0, 1e-3, 1, 70, 1e4)]
     ranges = {
         histogram(*order).best_range(symmetric=symmetric) for order in (parts, parts[::-1], parts[1:] + parts[:1])
     }
     assert len(ranges) == 1
+
+
+def test_zeros_first_leave_small_values_their_precision() -> None:
+    values = np.linspace(-1e-4, 3e-4, 10_000, dtype=np.float32)
+    zeros = np.zeros_like(values)
+    assert histogram(zeros, values).best_range(symmetric=False) == histogram(values, zeros).best_range(symmetric=False)
 
 
 def test_a_few_outliers_do_not_cost_all_others_their_precision() -> None:
@@ -55,7 +61,7 @@ def test_zero_stays_in_the_range() -> None:
     assert histogram(np.zeros(10, np.float32)).best_range(symmetric=False) == (0, 0)
 
 
-@pytest.mark.parametrize("peak", [1.0, 2.0, np.nextafter(np.float32(2), np.float32(0)), 3e38, 1e-30])
+@pytest.mark.parametrize("peak", [1.0, 2.0, np.nextafter(np.float32(2), np.float32(0)), 3e38, 1e-30, 1e-40])
 def test_magnitudes_at_powers_of_two_are_counted(peak: float) -> None:
     low, high = histogram(np.array([-peak, peak], np.float32)).best_range(symmetric=True)
     assert high == pytest.approx(peak, rel=0.02)

@@ -61,7 +61,7 @@ def test_of_two_that_are_equally_fast_the_first_is_chosen():
     ("error", "verdict"),
     [
         (MissingExtraError("abacus cannot be imported"), "not installed"),
-        (EngineError("an operator that nobody knows"), "refuses the graph"),
+        (EngineError("an operator that nobody knows"), "refused"),
         (FlawlineError("the score is nan"), "fails"),
         (ResourceError("too large"), "fails"),
     ],

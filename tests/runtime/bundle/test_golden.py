@@ -12,7 +12,7 @@ from flawline.runtime.bundle import contents, tensors
 FOLDER_1_0 = Path(__file__).parents[2] / "golden" / "bundle_1_0"
 FOLDER_1_1 = Path(__file__).parents[2] / "golden" / "bundle_1_1"
 HASH_1_0 = "0767778e896b6d2408ade2bbde26d03aca9a1f32ff9773d314734c8459c3e8ae"
-HASH_1_1 = "853de4100a879f08bf6b78871843ebe2f94d8fcc69952a08b89a34ccad7f0653"
+HASH_1_1 = "7bc96567d6572a6b79f34b4c986e3ea8c7028bc382b1b8e2d53eec860addf2f7"
 FEATURES = b"not a network: the reader does not look inside"
 
 
@@ -32,15 +32,16 @@ def statistics() -> dict[str, np.ndarray]:
 
 
 def int8_statistics() -> dict[str, np.ndarray]:
-    """The same Gaussians, of one component, with factors of two rows in 8 bits."""
-    rows = np.array([[[64, -32, 0], [1, 2, 3]]], np.int8) + np.arange(4, dtype=np.int8)[:, None, None]
-    rows[:, 0, 2] = 0
-    factors, scales = kernels.pack(rows, np.int8), np.zeros((4, 8), np.float16)
-    scales[:, 6:] = np.array([0.5, 0.25]) / 128
+    """The same Gaussians, of one component, in 8 bits."""
+    rows, columns = np.tril_indices(3)
+    lower = np.zeros((4, 3, 3), np.int8)
+    lower[:, rows, columns] = np.arange(1, 25).reshape(4, 6) * 5
+    scales = np.zeros((4, 8), np.float16)
+    scales[:, 5:] = np.array([0.5, 0.25, 0.125]) / 128
     return {
         **statistics(),
         "means": statistics()["means"][:, :1],
-        "factors": factors[:, None],
+        "factors": kernels.pack(lower, np.int8)[:, None],
         "scales": statistics()["scales"][:, :1],
         "row_scales": scales[:, None],
     }
@@ -88,7 +89,7 @@ def variants() -> dict[str, bundle.Variant]:
         "int8": bundle.Variant(
             features="features.int8.onnx",
             network=network("int8", bundle.Quantisation(calibration_images=12, sensitivity=sensitivity)),
-            gaussian=gaussian(components=1, factors="int8", form="woodbury", rank=2),
+            gaussian=gaussian(components=1, factors="int8"),
             threshold=bundle.Threshold(false_reject_rate=0.125, score=2.5, calibration_images=9),
             parity={"reference": "none", "relative_error_max": 0.25},
             fidelity={"reference": "float", "rank_correlation": 0.75},
