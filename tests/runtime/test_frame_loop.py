@@ -100,5 +100,5 @@ def test_a_graph_that_leaves_its_size_to_the_manifest_is_refused(make_bundle, gr
 def test_what_does_not_fit_into_memory_is_refused(make_bundle, tmp_path, monkeypatch):
     path = make_bundle(tmp_path / "large.flaw", size=SIDE).path
     monkeypatch.setattr("flawline.runtime.memory.available_bytes", lambda: 1_000_000)
-    with pytest.raises(ResourceError, match="a map of 256 x 256.* needs about .* are available"):
+    with pytest.raises(ResourceError, match=r"a map of 256 x 256.* needs about .* are available"):
         Detector.open(path)

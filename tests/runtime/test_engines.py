@@ -1,0 +1,99 @@
+"""Which engine `auto` takes for a bundle."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flawline.runtime import Detector, EngineError, InputError, MissingExtraError
+from flawline.runtime import bundle as bundles
+from flawline.runtime.backends import selection
+from flawline.runtime.engines import fastest_engine, try_engines
+from flawline.runtime.extras import LazyModule
+
+MISSING = LazyModule("openvino_that_is_not_there", "pip install 'flawline[openvino]'")
+
+
+def tried(path: Path) -> dict[str, selection.Candidate]:
+    return {candidate.name: candidate for candidate in try_engines(bundles.read(path), threads=1)}
+
+
+def test_every_engine_of_the_precision_is_tried_and_one_is_chosen(tiny_bundle: Path) -> None:
+    candidates = tried(tiny_bundle)
+    assert list(candidates) == ["onnxruntime", "openvino"]
+    chosen = [name for name, candidate in candidates.items() if candidate.verdict == "chosen"]
+    assert len(chosen) == 1
+    with Detector.open(tiny_bundle, backend=chosen[0]) as detector:
+        assert detector.backend == chosen[0]
+
+
+def test_an_engine_that_gives_another_map_is_not_chosen_though_its_score_is_right(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    opened = bundles.read(tiny_bundle)
+    golden = []
+    for item in opened.golden:
+        changed = item.map.copy()
+        changed.flat[changed.argmin()] = item.score
+        golden.append(bundles.Golden(item.frame, item.score, changed))
+    written = bundles.write(tmp_path / "other.flaw", opened.manifest, opened.features, opened.statistics, golden)
+    assert {candidate.verdict for candidate in tried(written.path).values()} == {"golden frames differ"}
+    with pytest.raises(EngineError, match="no engine gives the golden scores") as caught:
+        Detector.open(written.path)
+    assert "--backend takes one all the same" in str(caught.value)
+    with Detector.open(written.path, backend="onnxruntime") as detector:
+        assert detector(opened.golden[0].frame).score == pytest.approx(opened.golden[0].score)
+
+
+def test_an_engine_that_is_missing_leaves_the_others(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flawline.runtime.backends.openvino.openvino", MISSING)
+    candidates = tried(tiny_bundle)
+    assert [candidate.verdict for candidate in candidates.values()] == ["chosen", "not installed"]
+    assert fastest_engine(bundles.read(tiny_bundle), threads=1) == "onnxruntime"
+
+
+def test_a_precision_whose_only_engine_is_missing_names_its_extra(
+    make_variant: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_variant("bf16")
+    monkeypatch.setattr("flawline.runtime.backends.openvino.openvino", MISSING)
+    with pytest.raises(MissingExtraError, match=r"flawline\[openvino\]"):
+        Detector.open(path, precision="bf16")
+
+
+def test_an_engine_of_another_precision_is_refused(make_variant: Callable[[str], Path]) -> None:
+    with pytest.raises(InputError, match="onnxruntime does not compute in precision 'bf16'"):
+        Detector.open(make_variant("bf16"), precision="bf16", backend="onnxruntime")
+
+
+def test_a_precision_that_the_bundle_lacks_is_refused(tiny_bundle: Path) -> None:
+    with pytest.raises(InputError, match="the bundle holds no network in int8; expected fp32, or add it with"):
+        Detector.open(tiny_bundle, precision="int8")
+
+
+@pytest.fixture
+def make_variant(tiny_bundle: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """The tiny bundle with its own network and statistics once more, under the name of another precision."""
+    import msgspec
+
+    def make(precision: str) -> Path:
+        opened = bundles.read(tiny_bundle)
+        manifest = opened.manifest
+        variant = bundles.Variant(
+            features="features.onnx",
+            network=msgspec.structs.replace(manifest.network, precision=precision),
+            gaussian=manifest.gaussian,
+            threshold=manifest.threshold,
+            parity=None,
+            fidelity=None,
+            golden=manifest.golden,
+        )
+        payload = bundles.Payload(opened.features, opened.statistics, opened.golden)
+        return bundles.write(
+            tmp_path / "both.flaw",
+            msgspec.structs.replace(manifest, variants={precision: variant}),
+            *payload,
+            variants={precision: payload},
+        ).path
+
+    return make
