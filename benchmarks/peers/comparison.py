@@ -17,7 +17,7 @@ from flawline.runtime.progress import progress
 
 @dataclass(frozen=True)
 class Settings:
-    """How cases take turns.
+    """How cases take turns: long enough that most frames follow one of their own, as in a stream.
 
     Attributes:
         runs: Timed frames per case, at least.
@@ -28,8 +28,8 @@ class Settings:
     """
 
     runs: int = 300
-    frames_per_turn: int = 5
-    untimed: int = 1
+    frames_per_turn: int = 15
+    untimed: int = 3
     settle_s: float = 0.03
     warmup_turns: int = 2
 
