@@ -72,7 +72,7 @@ class Detector:
 
         Args:
             path: Folder of the bundle.
-            backend: Name of the engine, or `auto` for the fastest that is installed and gives the golden scores.
+            backend: Name of the engine, or `auto` for the one that `fastest_engine` finds.
             precision: Of the network, one that the bundle holds; its own if None.
             threads: Threads of the engine and of the kernel.
             batch: Most frames that are scored at once.

@@ -1,4 +1,4 @@
-"""Which engine runs a bundle on this machine: the fastest that is installed and gives the golden scores."""
+"""Which engine runs a bundle on this machine: of those that give the golden scores, the preferred or a clearly faster one."""
 
 import itertools
 import time
@@ -72,7 +72,7 @@ def try_engines(bundle: Bundle, *, threads: int, batch: int = 1) -> list[Candida
         batch: Frames that are scored at once.
 
     Returns:
-        One candidate per engine; the fastest that gives the golden scores and maps is the chosen one.
+        One candidate per engine; which of those that give the golden scores and maps is chosen, `selection` says.
     """
 
     def trial(engine: str) -> Trial:

@@ -1,4 +1,4 @@
-"""Which engine is the fastest of those that score as they should: the decision, and the reasons for it."""
+"""Which engine to take of those that score as they should: the decision, and the reasons for it."""
 
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
@@ -54,7 +54,7 @@ class Candidate(NamedTuple):
 def select(
     engines: Iterable[str], try_engine: Callable[[str], Trial], version: Callable[[str], str | None]
 ) -> list[Candidate]:
-    """Tries every engine and chooses the fastest that passes.
+    """Tries every engine and chooses, of those that pass, the preferred one unless another is clearly faster.
 
     Args:
         engines: Names of the engines, the preferred first: it is chosen unless another is clearly faster.

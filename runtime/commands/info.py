@@ -1,7 +1,7 @@
 """Says what is in a bundle, after verifying every byte of it, and which engine `auto` means on this machine, and why.
 
-Every engine that computes in a precision of the bundle scores the golden frames: the fastest that gives their scores is
-chosen, an engine that is preferred unless another is clearly faster. --json prints the manifest as it is stored, the bundle's
+Every engine that computes in a precision of the bundle scores the golden frames. Of those that give their scores the preferred
+one is chosen, unless another is clearly faster. --json prints the manifest as it is stored, the bundle's
 hash (which names its whole content), its size, and the engines by precision.
 
   flawline info part.flaw

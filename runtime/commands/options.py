@@ -11,7 +11,8 @@ def add_engine(parser: argparse._ActionsContainer) -> None:
         "--backend",
         metavar="NAME",
         default="auto",
-        help="engine: onnxruntime, openvino, or the fastest that gives the golden scores (default: %(default)s)",
+        help="engine: onnxruntime, openvino, or auto for one that gives the golden scores, the preferred unless another is clearly "
+        "faster (default: %(default)s)",
     )
     parser.add_argument(
         "--precision", choices=PRECISIONS, help="of the network, one that the bundle holds (default: the bundle's own)"
