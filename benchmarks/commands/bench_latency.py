@@ -26,10 +26,12 @@ from flawline.benchmarks.tables import write_json
 from flawline.benchmarks.timing import null_overhead
 from flawline.calibration.statistics import FactorType, StatisticsOptions
 from flawline.calibration.woodbury import Form
-from flawline.export.commands.options import add_network, fit_options
+from flawline.export.commands.options import add_network, chosen, fit_options
+from flawline.export.options import FitOptions
 from flawline.runtime.backends import BACKENDS
 from flawline.runtime.errors import InputError
 
+DIMENSION = 100
 MEANING = {
     "resize": "frame in memory to the network's uint8 input",
     "network": "the graph: normalisation, network, projection",
@@ -73,15 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--dims",
         "--dim",
-        dest="dimensions",
         metavar="D,...",
         type=several(positive),
-        default=(100,),
-        help="one, or several for time by dimension (default: 100)",
+        help=f"one, or several for time by dimension (default: {DIMENSION})",
     )
-    fit.add_argument(
-        "--factors", choices=get_args(FactorType), default=StatisticsOptions.factors, help="default: %(default)s"
-    )
+    fit.add_argument("--factors", choices=get_args(FactorType), help=f"default: {StatisticsOptions.factors}")
     fit.add_argument("--form", choices=get_args(Form), help="of the factors (default: as `flawline fit` chooses)")
     fit.add_argument(
         "--test", metavar="SPEC", help="fit on a split of it and tell the AUROC: elpv-mono, elpv-poly or MVTec layout"
@@ -99,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs `flawline bench latency`."""
-    by_dimension = args.bundle is None and (args.test is not None or len(args.dimensions) > 1)
+    by_dimension = args.bundle is None and (args.test is not None or len(args.dims or ()) > 1)
     if args.plots and not by_dimension:
         raise InputError("--plots draws time by dimension; expected several --dims, or --test, and no BUNDLE")
     measure = report.by_dimension if by_dimension else report.everything
@@ -138,11 +136,16 @@ def _subject(args: argparse.Namespace, folder: Path) -> Subject:
             fit_options(args),
             images=args.images,
             test=args.test,
-            dimensions=args.dimensions,
+            dimensions=args.dims or (DIMENSION,),
             precisions=args.precisions or ("fp32",),
             engines=args.backends,
             say=say,
         )
-    if args.images is None or args.test is not None:
-        raise InputError("with BUNDLE bench latency needs --images, a folder of frames, and takes no --test")
+    if args.images is None:
+        raise InputError("with BUNDLE bench latency needs --images, a folder of frames")
+    # None of them has a default here, so that each that has a value was asked for.
+    shapes = {"dims": args.dims, "test": args.test, **chosen(FitOptions, args), **chosen(StatisticsOptions, args)}
+    words = ", ".join(f"--{name.replace('_', '-')}" for name, value in shapes.items() if value is not None)
+    if words:
+        raise InputError(f"BUNDLE together with {words}: nothing is fitted then; expected one without the other")
     return from_bundle(args.bundle, args.images, precisions=args.precisions, engines=args.backends)

@@ -10,6 +10,7 @@ from flawline.calibration.woodbury import Form
 from flawline.runtime.bundle import Bundle, read
 from flawline.runtime.errors import FlawlineError
 from flawline.runtime.kernels import read_bandwidth
+from flawline.runtime.precisions import Precision
 
 _BANDWIDTH_READS = 30
 # Read by the child itself: what a parent sees of a child includes the parent's own size when it forked.
@@ -68,12 +69,14 @@ class Floor:
     """The least that the kernel could take, if nothing but the factors had to be read.
 
     Attributes:
+        precision: Of the network whose factors they are.
         threads: Threads that read.
-        factor_bytes: Bytes of the packed factors.
-        bytes_per_second: Fastest of several plain reads of those very bytes in this run.
+        factor_bytes: Bytes of the packed factors, with their row scales.
+        bytes_per_second: Fastest of several plain reads of those very factors in this run.
         floor_ns: Factor bytes over that.
     """
 
+    precision: Precision
     threads: int
     factor_bytes: int
     bytes_per_second: float
@@ -104,10 +107,10 @@ def footprint(way: Way, image: Path) -> Footprint:
 
 
 def floor(bundle: Bundle, *, threads: int) -> Floor:
-    """Measures how fast the factors can be read at all."""
-    factors = bundle.statistics["factors"]
-    fastest = max(read_bandwidth(factors, threads) for _ in range(_BANDWIDTH_READS))
-    return Floor(threads, factors.nbytes, fastest, 1e9 * factors.nbytes / fastest)
+    """Measures how fast the factors of a bundle in its precision can be read at all."""
+    fastest = max(read_bandwidth(bundle.statistics["factors"], threads) for _ in range(_BANDWIDTH_READS))
+    factor_bytes = Factors.of(bundle).factor_bytes
+    return Floor(bundle.manifest.network.precision, threads, factor_bytes, fastest, 1e9 * factor_bytes / fastest)
 
 
 def peak_memory_bytes(way: Way, image: Path) -> int:

@@ -36,12 +36,13 @@ class Report:
 
 def everything(subject: Subject, *, thread_counts: Sequence[int], runs: int) -> Report:
     """Time by stage, batches, bytes and memory of detectors of one dimension."""
+    bundles = {way.setup.precision: read(way.bundle).select(way.setup.precision) for way in subject.ways}
     measured, residents, floors, batched = [], [], [], []
     for threads in thread_counts:
         found, resident = stages.measure(subject.ways, subject.frames, threads=threads, runs=runs)
         measured.append(found)
         residents.append(resident)
-        floors.append(footprint.floor(subject.bundle, threads=threads))
+        floors += [footprint.floor(bundle, threads=threads) for bundle in bundles.values()]
         rounds = max(runs // _FRAMES_PER_BATCH_ROUND, 1)
         batched += [batches.measure(way, subject.frames, threads=threads, rounds=rounds) for way in subject.ways]
     weighed = [footprint.footprint(way, subject.image) for way in subject.ways]

@@ -49,11 +49,15 @@ def latencies(measured: Sequence[Latency]) -> Iterator[str]:
 
 
 def floors(found: Sequence[Floor], measured: Sequence[Latency]) -> Iterator[str]:
-    """The kernel against the least that memory allows."""
+    """The kernel of each precision, at its fastest, against the least that memory allows."""
     for floor in found:
-        kernel = min(one.stages["kernel"].p50_ns for one in measured if one.threads == floor.threads)
+        kernel = min(
+            one.stages["kernel"].p50_ns
+            for one in measured
+            if (one.setup.precision, one.threads) == (floor.precision, floor.threads)
+        )
         yield (
-            f"kernel floor, threads: {floor.threads}: {floor.factor_bytes / 1e6:.2f} MB of factors at "
+            f"kernel floor, {floor.precision}, threads: {floor.threads}: {floor.factor_bytes / 1e6:.2f} MB of factors at "
             f"{floor.bytes_per_second / 1e9:.1f} GB/s are {floor.floor_ns / 1e6:.3f} ms; the whole kernel stage takes "
             f"{kernel / floor.floor_ns:.2f} times that"
         )

@@ -17,21 +17,17 @@ from flawline.detectors import NETWORKS
 from flawline.export.options import FitOptions
 
 
-def add_network(
-    parser: argparse._ActionsContainer, *, backbone: str = FitOptions.backbone, map_stride: int | None = None
-) -> None:
+def add_network(parser: argparse._ActionsContainer, *, map_stride: int | None = None) -> None:
     """Declares which network it is and how images reach it.
 
     Args:
         parser: Takes the options.
-        backbone: Default network.
         map_stride: Default stride of the map; the network's own if None.
     """
     parser.add_argument(
         "--backbone",
         metavar="NAME",
-        default=backbone,
-        help=f"{', '.join(NETWORKS)} or the path of an .onnx file (default: %(default)s)",
+        help=f"{', '.join(NETWORKS)} or the path of an .onnx file (default: {FitOptions.backbone})",
     )
     parser.add_argument("--layers", metavar="A,B,...", type=words, help="feature layers (default: the network's)")
     parser.add_argument("--weights", metavar="FILE", help=".pth, .safetensors or .npz; 'random' for timing only")

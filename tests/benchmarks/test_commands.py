@@ -8,6 +8,7 @@ from flawline.__main__ import main
 from flawline.benchmarks import demo, html
 from flawline.benchmarks.commands import bench_latency
 from flawline.benchmarks.commands import demo as demo_command
+from flawline.export.commands.options import fit_options
 from flawline.export.fit import FitOptions
 from flawline.runtime.errors import InputError
 
@@ -42,7 +43,7 @@ def test_latency_accounts_for_every_stage(tile_bundle, tiles, tmp_path, capsys):
 def test_latency_fits_the_default_network():
     parser = argparse.ArgumentParser()
     bench_latency.add_arguments(parser)
-    assert parser.parse_args(["--images", "good"]).backbone == FitOptions().backbone
+    assert fit_options(parser.parse_args(["--images", "good"])).backbone == FitOptions().backbone
 
 
 def test_accuracy_of_the_real_path(tiles, tiny_words, tmp_path, capsys):

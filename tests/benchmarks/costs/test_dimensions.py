@@ -79,7 +79,26 @@ def test_a_dimension_that_memory_does_not_suffice_for_is_refused_before_any_othe
     [
         (["latency"], "no frames; expected a folder of them"),
         (["latency", "{bundle}"], "with BUNDLE bench latency needs --images"),
-        (["latency", "{bundle}", "--images", "{good}", "--test", "{tiles}"], "takes no --test"),
+        (["latency", "{bundle}", "--images", "{good}", "--test", "{tiles}"], "together with --test: nothing is fitted"),
+        (
+            [
+                "latency",
+                "{bundle}",
+                "--images",
+                "{good}",
+                "--dims",
+                "4",
+                "--backbone",
+                "resnet18",
+                "--factors",
+                "fp16",
+                "--fit-images",
+                "9",
+            ],
+            "together with --dims, --backbone, --fit-images, --factors: nothing is fitted",
+        ),
+        (["latency", "{bundle}", "--images", "{good}", "--form", "triangle"], "together with --form: nothing"),
+        (["latency", "{bundle}", "--images", "{good}", "--weights", "random"], "together with --weights: nothing"),
         (["latency", "{bundle}", "--images", "{good}", "--plots", "p"], "expected several --dims"),
         (["latency", "{bundle}", "--images", "{good}", "--precisions", "int8"], "holds no network in int8"),
         (

@@ -1,9 +1,13 @@
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from flawline.benchmarks.costs import batches, footprint, stages
+from flawline.benchmarks.costs import batches, footprint, stages, text
+from flawline.benchmarks.costs.footprint import Floor
+from flawline.benchmarks.costs.report import everything
+from flawline.benchmarks.costs.subject import from_bundle
 from flawline.benchmarks.costs.ways import Way, engines_of, ways_of
 from flawline.benchmarks.fits import fit_from_float
 from flawline.export.addition import add_precision
@@ -75,6 +79,30 @@ def test_bytes_of_a_precision_are_those_of_its_files(ways, both, good):
     assert int8.network_bytes == own["features.int8.onnx"]
     assert floats.factor_bytes == int8.factor_bytes == read(both).statistics["factors"].nbytes
     assert int8.peak_memory_bytes > 20e6
+
+
+def test_each_precision_has_the_floor_of_its_own_factors(tile_bundle, good, tmp_path):
+    path = tmp_path / "mixed.flaw"
+    int8 = add_precision(tile_bundle, "int8", good, path, factors="int8", threads=2).select("int8").statistics
+    subject = from_bundle(path, good[0].parent, precisions=None, engines=["onnxruntime"])
+    results = everything(subject, thread_counts=[1], runs=2).results
+    assert [(one["precision"], one["factor_bytes"]) for one in results["floor"]] == [
+        ("fp32", read(path).statistics["factors"].nbytes),
+        ("int8", int8["factors"].nbytes + int8["row_scales"].nbytes),
+    ]
+    for one in results["floor"]:
+        assert one["floor_ns"] == 1e9 * one["factor_bytes"] / one["bytes_per_second"]
+
+
+def test_a_floor_is_compared_with_kernels_of_its_precision_and_threads_alone(ways, good):
+    frames = [read_image(path) for path in good[:3]]
+    measured = [one for threads in (1, 2) for one in stages.measure(ways, frames, threads=threads, runs=3)[0]]
+    for precision, threads in itertools.product(("fp32", "int8"), (1, 2)):
+        own = [one for one in measured if (one.setup.precision, one.threads) == (precision, threads)]
+        assert len(own) == 2
+        (line,) = text.floors([Floor(precision, threads, 1000, 1e9, 1000.0)], measured)
+        assert line.startswith(f"kernel floor, {precision}, threads: {threads}: 0.00 MB of factors at 1.0 GB/s")
+        assert line.endswith(f"takes {min(one.stages['kernel'].p50_ns for one in own) / 1000:.2f} times that")
 
 
 def test_a_precision_alone_is_what_a_fit_in_it_writes(tile_bundle, tile_options, good, tmp_path):
