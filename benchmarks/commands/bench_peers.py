@@ -22,18 +22,17 @@ from flawline.benchmarks.commands.options import add_output, positive, say, seve
 from flawline.benchmarks.datasets import SHARED_FIT_IMAGES, Item, open_dataset
 from flawline.benchmarks.environment import Environment, describe
 from flawline.benchmarks.peers import environments, text
-from flawline.benchmarks.peers.cases import Case, Failure, Way, null_case, our_cases, read_offers
+from flawline.benchmarks.peers.cases import Case, Failure, Way, null_case, read_offers
 from flawline.benchmarks.peers.comparison import Measured, Settings, compare
 from flawline.benchmarks.peers.environments import PEERS, PeerError
 from flawline.benchmarks.peers.frames import Frames, write_frames
+from flawline.benchmarks.peers.ours import Ours, fit_ours, from_bundles
 from flawline.benchmarks.peers.ratios import ratios
 from flawline.benchmarks.record import detector_facts, heading, result, unstable
 from flawline.benchmarks.tables import write_json
-from flawline.export.fit import fit_bundle
 from flawline.export.options import FitOptions
-from flawline.export.parity import ParityError
 from flawline.runtime.bundle import read
-from flawline.runtime.errors import EngineError, InputError, MissingExtraError
+from flawline.runtime.errors import InputError
 from flawline.runtime.files import make_folder
 from flawline.runtime.images import list_images
 from flawline.runtime.precisions import ENGINES, PRECISIONS
@@ -108,11 +107,12 @@ def run(args: argparse.Namespace) -> int:
         environment = describe()
         installed, failures = _install(args)
         frames = write_frames(fit_images, test, work / "frames", (IMAGE_SIZE, IMAGE_SIZE))
-        bundles, ours = _ours(args, frames, work, failures)
+        ours = _ours(args, frames, work)
+        failures += ours.failures
         theirs, offered = _fit_peers(args, installed, frames, work, environment, failures)
         settings = Settings(runs=args.runs)
         measured, failed = compare(
-            [*ours, *theirs, null_case()],
+            [*ours.cases, *theirs, null_case()],
             frames,
             settings,
             thread_counts=args.thread_counts,
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
         )
         failures += failed
         failures = [Failure(one.name, one.reason.replace(str(work), "WORK")) for one in failures]
-        record = _record(args, environment, bundles, frames, settings, offered, measured, failures)
+        record = _record(args, environment, ours.bundles, frames, settings, offered, measured, failures)
     if args.json:
         write_json(args.json, record)
     found = ratios(measured)
@@ -130,15 +130,16 @@ def run(args: argparse.Namespace) -> int:
     named = {f"{one.case.name or 'null case'}, threads {one.threads}": one.latency for one in measured}
     for line in unstable(named):
         say(line)
-    return 0
+    return 1 if ours.refused else 0
 
 
 def _way(word: str) -> Way:
     name, at, engine = word.partition("@")
-    for precision in PRECISIONS:
-        if precision == name and bool(at) == bool(engine):
-            return precision, engine or ENGINES[precision][0]
-    raise argparse.ArgumentTypeError(f"'{word}'; expected one of {', '.join(PRECISIONS)}, or fp32@openvino")
+    for precision, engines in ENGINES.items():
+        if precision == name and (not at or engine in engines):
+            return precision, engine or engines[0]
+    known = ", ".join(f"{precision}@{one}" for precision, engines in ENGINES.items() for one in engines)
+    raise argparse.ArgumentTypeError(f"'{word}'; expected one of {known}, or a precision alone")
 
 
 def _peer(word: str) -> str:
@@ -192,33 +193,17 @@ def _install(args: argparse.Namespace) -> tuple[dict[str, Path], list[Failure]]:
     return installed, failures
 
 
-def _ours(
-    args: argparse.Namespace, frames: Frames, work: Path, failures: list[Failure]
-) -> tuple[list[Path], list[Case]]:
-    """Our bundles and cases: those that are named, or one bundle fitted here for each precision."""
+def _ours(args: argparse.Namespace, frames: Frames, work: Path) -> Ours:
     if args.bundles:
-        ours, missing = our_cases(args.bundles, args.ways)
-        failures += missing
-        return args.bundles, ours
-    bundles, ours = [], []
-    for chosen in dict.fromkeys(precision for precision, _ in args.ways):
-        options = FitOptions(
-            backbone=BACKBONE,
-            weights=str(args.weights),
-            image_size=IMAGE_SIZE,
-            map_stride=MAP_STRIDE,
-            dimension=args.dimension,
-            precision=chosen,
-        )
-        path = work / f"{chosen}.flaw"
-        try:
-            fit_bundle(list_images(frames.fit), path, options, say)
-        except (MissingExtraError, EngineError, ParityError) as error:
-            failures.append(Failure(f"flawline {chosen}", str(error)))
-            continue
-        bundles.append(path)
-        ours += our_cases([path], [way for way in args.ways if way[0] == chosen])[0]
-    return bundles, ours
+        return from_bundles(args.bundles, args.ways)
+    options = FitOptions(
+        backbone=BACKBONE,
+        weights=str(args.weights),
+        image_size=IMAGE_SIZE,
+        map_stride=MAP_STRIDE,
+        dimension=args.dimension,
+    )
+    return fit_ours(list_images(frames.fit), work, options, args.ways, say)
 
 
 def _fit_peers(

@@ -15,7 +15,7 @@ from flawline.benchmarks.peers.worker import last_line, process_environment
 from flawline.runtime.errors import FlawlineError
 from flawline.runtime.files import make_folder
 
-# A release of torchvision works with one release of torch, and the two must not come from different days.
+# Each release of torchvision loads with exactly one release of torch.
 TORCH = ("torch==2.13.0", "torchvision==0.28.0")
 INSTALL_TIMEOUT_S = 3600
 _COMPLETE = "complete.json"
@@ -27,7 +27,7 @@ class Peer:
 
     Attributes:
         name: Of the package, and of the modules `workers/NAME_fit.py` and `workers/NAME_score.py`.
-        requirements: What pip installs; the peer itself in its current release.
+        requirements: What pip installs; the peer itself in the release that was measured.
         licence: SPDX expression of the peer.
     """
 
@@ -39,8 +39,8 @@ class Peer:
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("anomalib", ("anomalib[openvino]", "onnxruntime", *TORCH), "Apache-2.0"),
-        Peer("anomavision", ("anomavision", *TORCH), "MIT"),
+        Peer("anomalib", ("anomalib[openvino]==2.7.0", "onnxruntime==1.32.0", *TORCH), "Apache-2.0"),
+        Peer("anomavision", ("anomavision==3.6.2", *TORCH), "MIT"),
     )
 }
 

@@ -20,7 +20,10 @@ COMMANDS = {
         "whether a bundle is whole and scores its golden frames as it should",
     ),
     "stream": ("flawline.runtime.commands.stream", "line camera to defects"),
-    "bench": ("flawline.benchmarks.commands.bench", "latency, kernels, accuracy and the effect of the projection"),
+    "bench": (
+        "flawline.benchmarks.commands.bench",
+        "latency, kernels, accuracy, the effect of the projection, other packages",
+    ),
     "demo": ("flawline.benchmarks.commands.demo", "the main job, on real images, end to end"),
 }
 

@@ -8,6 +8,7 @@ them, so declaring their names is enough.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,27 +54,36 @@ def prepare() -> list[str]:
 def resnet18_state(weights: str) -> dict[str, torch.Tensor]:
     """The state dict of torchvision's ResNet-18 from a weights file.
 
+    See `filled`.
+    """
+    from torchvision.models import resnet18
+
+    network = resnet18(weights=None)
+    return filled(network.state_dict(), weights, network.bn1.eps)
+
+
+def filled(state: Mapping[str, torch.Tensor], weights: str, epsilon: float) -> dict[str, torch.Tensor]:
+    """A state dict of a ResNet with the values of a weights file.
+
     Weights with batch normalisation folded in become those of a plain network whose normalisations only add the bias:
     mean 0, gain 1, variance 1 less epsilon. What the file lacks behind layer 3 is zero; PaDiM does not read it.
 
     Args:
-        weights: A `.npz` file with arrays, or a `.pth` file with tensors, by torchvision's names.
+        state: Of the network as it was made, by torchvision's names; stays as it is.
+        weights: A `.npz` file with arrays, or a `.pth` file with tensors, by the same names.
+        epsilon: What the network's normalisations add to a variance.
 
     Raises:
         ValueError: The file lacks a parameter of layers 1 to 3.
     """
-    from torchvision.models import resnet18
-
     given = _read(Path(weights))
-    network = resnet18(weights=None)
-    epsilon = network.bn1.eps
-    state: dict[str, torch.Tensor] = network.state_dict()
+    found: dict[str, torch.Tensor] = {}
     for name, value in state.items():
         module, _, kind = name.rpartition(".")
         convolution = module.replace("bn", "conv").replace("downsample.1", "downsample.0")
         is_norm = f"{module}.running_mean" in state
         if name in given:
-            state[name] = given[name].to(value.dtype).reshape(value.shape)
+            found[name] = given[name].to(value.dtype).reshape(value.shape)
         elif is_norm and f"{convolution}.bias" in given:
             neutral = {
                 "weight": torch.ones_like(value),
@@ -81,12 +91,12 @@ def resnet18_state(weights: str) -> dict[str, torch.Tensor]:
                 "running_mean": torch.zeros_like(value),
                 "running_var": torch.ones_like(value) - (epsilon if kind == "running_var" else 0),
             }
-            state[name] = neutral.get(kind, value)
+            found[name] = neutral.get(kind, value)
         elif name.startswith(("layer4", "fc")) or kind == "num_batches_tracked":
-            state[name] = torch.zeros_like(value)
+            found[name] = torch.zeros_like(value)
         else:
             raise ValueError(f"{Path(weights).name} has no {name}; expected the weights of ResNet-18")
-    return state
+    return found
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:

@@ -35,7 +35,17 @@ def test_bad_input_is_refused_before_anything_is_installed(words, message, weigh
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", ["--peers foo", "--precisions fp31", "--precisions fp32@", "--runs 0"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--peers foo",
+        "--precisions fp31",
+        "--precisions fp32@",
+        "--precisions fp32@foo",
+        "--precisions int8@openvino",
+        "--runs 0",
+    ],
+)
 def test_words_that_mean_nothing_are_refused(words, weights, good_images, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["bench", "peers", "--weights", str(weights), "--images", str(good_images), *words.split()])
