@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from flawline.benchmarks.commands.options import add_output, positive, say, several
 from flawline.benchmarks.datasets import SHARED_FIT_IMAGES, Item, open_dataset
@@ -30,6 +30,7 @@ from flawline.benchmarks.peers.ours import Ours, fit_ours, from_bundles
 from flawline.benchmarks.peers.ratios import ratios
 from flawline.benchmarks.record import detector_facts, heading, result, unstable
 from flawline.benchmarks.tables import write_json
+from flawline.calibration.statistics import FactorType, StatisticsOptions
 from flawline.export.options import FitOptions
 from flawline.runtime.bundle import read
 from flawline.runtime.errors import InputError
@@ -90,6 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--environments", type=Path, metavar="DIR", help="where the peers' environments are kept; default: user cache"
+    )
+    parser.add_argument(
+        "--factors",
+        choices=get_args(FactorType),
+        default=StatisticsOptions.factors,
+        help="stored factors of ours (default: %(default)s)",
     )
     parser.add_argument("--torch-index", metavar="URL", help="further package index, for a CPU build of torch")
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep frames, models and logs in this new folder")
@@ -202,6 +209,7 @@ def _ours(args: argparse.Namespace, frames: Frames, work: Path) -> Ours:
         image_size=IMAGE_SIZE,
         map_stride=MAP_STRIDE,
         dimension=args.dimension,
+        statistics=StatisticsOptions(factors=args.factors),
     )
     return fit_ours(list_images(frames.fit), work, options, args.ways, say)
 
