@@ -37,7 +37,7 @@ class OpenVinoBackend:
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
-        EngineError: OpenVINO refuses the graph, or the processor cannot compute in bf16.
+        EngineError: OpenVINO cannot be started or refuses the graph, or the processor cannot compute in bf16.
         BundleError: The graph does not have these inputs and outputs.
         ResourceError: Inputs and outputs would not fit into memory.
     """
@@ -53,8 +53,12 @@ class OpenVinoBackend:
         threads: int,
         precision: Precision = "fp32",
     ) -> None:
-        core = openvino.Core()
-        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        try:
+            core = openvino.Core()
+            capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot be started: {_reason(error)}") from error
+        if precision == "bf16" and "BF16" not in capabilities:
             raise EngineError(
                 "this processor cannot compute in bf16, which precision 'bf16' asks for; take fp32 or int8"
             )
