@@ -18,8 +18,8 @@ _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 6, 11
 _VALUE_NAME, _TENSOR_NAME = 1, 8
 
 # A tensor kept in another file has an entry whose key (field 1, 8 bytes) is "location". Both numbers may be written
-# with superfluous zeros.
-_LOCATION = re.compile(rb"(?:\x0a|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)location")
+# with superfluous zeros, the first also with bits beyond the 32 that are read of it.
+_LOCATION = re.compile(rb"(?:\x0a|\x8a\x80*[\x00-\x7f])(?:\x08|\x88\x80*\x00)location")
 
 
 def check(features: bytes) -> None:
@@ -30,19 +30,21 @@ def check(features: bytes) -> None:
 
     Raises:
         ValueError: It is no such file, its operators are of a version that cannot be, a node reads what no node before it
-            made (ONNX asks for that order, and it rules out cycles), or tensors are kept in another file.
+            made or makes what is there already (ONNX asks for both, and they rule out cycles), a field is given twice
+            that engines take once, or tensors are kept in another file.
     """
     if b"location" in features and _LOCATION.search(features):
         raise ValueError("it keeps tensors in another file; expected a file that is whole")
-    for number, value in _fields(memoryview(features)):
+    model = memoryview(features)
+    for number, value in _fields(model):
         if number == _MODEL_OPSET:
             for inner, version in _fields(_message(value)):
                 if inner == _OPSET_VERSION and not (isinstance(version, int) and version <= _NEWEST_OPSET):
                     raise ValueError(f"its operators are of version {version}; expected at most {_NEWEST_OPSET}")
         elif number == _MODEL_FUNCTION:
             raise ValueError("it defines operators of its own; expected those of ONNX")
-        elif number == _MODEL_GRAPH:
-            _check_graph(_message(value), frozenset(), 0)
+    for graph in _once(model, _MODEL_GRAPH):
+        _check_graph(graph, frozenset(), 0)
 
 
 def _check_graph(graph: memoryview, outer: Set[bytes], depth: int) -> None:
@@ -55,7 +57,7 @@ def _check_graph(graph: memoryview, outer: Set[bytes], depth: int) -> None:
             nodes.append(_message(value))
         elif number in (_GRAPH_INITIALIZER, _GRAPH_INPUT):
             field = _TENSOR_NAME if number == _GRAPH_INITIALIZER else _VALUE_NAME
-            known.update(bytes(_message(text)) for inner, text in _fields(_message(value)) if inner == field)
+            known.update(map(bytes, _once(_message(value), field)))
     for node in nodes:
         made = []
         for number, value in _fields(node):
@@ -65,10 +67,23 @@ def _check_graph(graph: memoryview, outer: Set[bytes], depth: int) -> None:
             if number == _NODE_OUTPUT:
                 made.append(bytes(_message(value)))
             elif number == _NODE_ATTRIBUTE:
-                for inner, graph_value in _fields(_message(value)):
-                    if inner in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
-                        _check_graph(_message(graph_value), known, depth + 1)
-        known.update(made)
+                attribute = _message(value)
+                graphs = (_message(each) for inner, each in _fields(attribute) if inner == _ATTRIBUTE_GRAPHS)
+                for branch in (*_once(attribute, _ATTRIBUTE_GRAPH), *graphs):
+                    _check_graph(branch, known, depth + 1)
+        for output in made:
+            if output and output in known:
+                name = output.decode("utf-8", "replace")
+                raise ValueError(f"a node makes {name!r}, which is there already; expected a name of its own")
+            known.add(output)
+
+
+def _once(message: memoryview, field: int) -> list[memoryview]:
+    """The value of a field, if it is there. Of two, a reader would take the last, or both merged into one."""
+    values = [_message(value) for number, value in _fields(message) if number == field]
+    if len(values) > 1:
+        raise ValueError(f"it holds field {field} of a message {len(values)} times; expected it once")
+    return values
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
@@ -76,6 +91,9 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
+        if key >> 32:
+            # Read as 32 bits it would be another field.
+            raise ValueError("it is no ONNX file")
         kind = key & 7
         if kind == _VARINT:
             value, position = _varint(message, position)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from flawline.runtime.backends import Backend, onnx_file, open_backend
 from flawline.runtime.errors import BundleError, EngineError, FlawlineError
@@ -70,7 +70,43 @@ def recursive() -> bytes:
     return made.SerializeToString()
 
 
+def field(number: int, content: bytes) -> bytes:
+    """A field of a protocol buffer, of less than 16 KiB."""
+    return bytes([number << 3 | 2, len(content) & 127 | 128, len(content) >> 7]) + content
+
+
+def renamed(first: str, last: str) -> bytes:
+    """A constant of a graph that is given two names, of which the last counts."""
+    return field(5, field(8, first.encode()) + numpy_helper.from_array(np.float32(1), last).SerializeToString())
+
+
+def circle_of_two_halves() -> bytes:
+    """A graph in two parts that readers put together: in each, a constant that loses its name hides what the other makes."""
+    whole = ModelProto.FromString(CIRCLE)
+    back, last = whole.graph.node[2:]
+    del whole.graph.node[2:]
+    halves = (
+        whole.graph.SerializeToString() + renamed("second", "one"),
+        GraphProto(node=[back, last]).SerializeToString() + renamed("first", "another"),
+    )
+    whole.ClearField("graph")
+    return whole.SerializeToString() + b"".join(field(7, half) for half in halves)
+
+
+def circle_beyond_32_bits() -> bytes:
+    """A graph in a field whose number, read as 32 bits, is that of the graph."""
+    whole = ModelProto.FromString(CIRCLE)
+    hidden = field(7, whole.graph.SerializeToString())
+    whole.ClearField("graph")
+    return whole.SerializeToString() + b"\xba\x80\x80\x80\x10" + hidden[1:]
+
+
 GOOD = model(node("Add", "numbers", "two"))
+CIRCLE = model(
+    helper.make_node("Add", ["numbers", "second"], ["first"]),
+    helper.make_node("Relu", ["first"], ["second"]),
+    node("Relu", "second"),
+)
 REFUSED = {
     "garbage": b"no graph at all",
     "half of one": GOOD[: len(GOOD) // 2],
@@ -82,11 +118,18 @@ REFUSED = {
     ),
     "operators of a version far ahead": of_version(1 << 31),
     "operators of a negative version": of_version(-1),
-    "nodes in a circle": model(
-        helper.make_node("Add", ["numbers", "second"], ["first"]),
-        helper.make_node("Relu", ["first"], ["second"]),
-        node("Relu", "second"),
+    "nodes in a circle": CIRCLE,
+    "a circle of two halves": circle_of_two_halves(),
+    "a circle in a field beyond 32 bits": circle_beyond_32_bits(),
+    "a tensor that is made twice": model(
+        helper.make_node("Relu", ["numbers"], ["other"]),
+        helper.make_node("Relu", ["other"], ["numbers"]),
+        node("Relu", "numbers"),
     ),
+    "a tensor that a node makes twice": model(
+        helper.make_node("Split", ["numbers"], ["half", "half"], axis=1), node("Concat", "half", "half", axis=1)
+    ),
+    "a constant that a node makes": model(helper.make_node("Relu", ["numbers"], ["two"]), node("Relu", "two")),
     "an operator defined by itself": recursive(),
     "a network of another library": b'<?xml version="1.0"?><net name="few" version="11"><layers/><edges/></net>',
 }
@@ -153,16 +196,21 @@ def test_a_tensor_in_another_file_is_never_read(opened, tmp_path, monkeypatch, a
         opened(outside(str(secret) if absolute else secret.name))
 
 
-def test_the_key_of_another_file_may_be_written_at_length(opened, tmp_path, monkeypatch):
+# Protocol buffers read 88 00 as they read 08; in C++, also 8a 80 80 80 10 as 0a, of which they take 32 bits.
+@pytest.mark.parametrize("written", [b"\n\x88\x00", b"\x8a\x80\x80\x80\x10\x08"])
+def test_the_key_of_another_file_may_be_written_at_length(opened, tmp_path, monkeypatch, written):
     (tmp_path / "secret.bin").write_bytes(np.full(4, 42, np.float32).tobytes())
     monkeypatch.chdir(tmp_path)
-    # Protocol buffers read 88 00 as they read 08; the name is a letter shorter, so that the lengths around stay true.
+    # The name is shorter by what the key is longer, so that the lengths around stay true.
+    longer = "secret.bin" + "?" * (len(written) - 2)
     hidden = (
-        outside("secret.bin?")
-        .replace(b"\n\x08location", b"\n\x88\x00location")
-        .replace(b"\x0bsecret.bin?", b"\x0asecret.bin")
+        outside(longer)
+        .replace(b"\n\x08location", written + b"location")
+        .replace(bytes([len(longer)]) + longer.encode(), b"\x0asecret.bin")
     )
-    (entry,) = ModelProto.FromString(hidden).graph.initializer[1].external_data
+    # Protocol buffers in Python take no number beyond 32 bits.
+    readable = ModelProto.FromString(hidden.replace(b"\x80\x10\x08location", b"\x80\x00\x08location"))
+    (entry,) = readable.graph.initializer[1].external_data
     assert (entry.key, entry.value) == ("location", "secret.bin")
     with pytest.raises(EngineError):
         opened(hidden)
