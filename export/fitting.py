@@ -84,7 +84,13 @@ def fit_detector(
     statistics = _collect(exported, manifest, images.fitted, options, threads)
     model = msgspec.structs.replace(manifest.gaussian, form=statistics.gaussians.form, rank=statistics.gaussians.rank)
     manifest = msgspec.structs.replace(manifest, gaussian=model)
-    with Scorer(exported.features, manifest, statistics.gaussians, threads=threads) as scorer:
+    with Scorer(
+        exported.features,
+        manifest,
+        statistics.gaussians,
+        backend=ENGINES[exported.network.precision][0],
+        threads=threads,
+    ) as scorer:
         scores = score(scorer, images.held_out, "calibrating")
         checked = evenly(images.held_out, _PARITY_IMAGES)
         report = parity.check(

@@ -14,6 +14,7 @@ from flawline.runtime.errors import FlawlineError
 from flawline.runtime.extractor import FeatureExtractor
 from flawline.runtime.extras import LazyModule
 from flawline.runtime.kernels import Upsampling
+from flawline.runtime.precisions import ENGINES
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +63,12 @@ class Reference:
         self.name = f"{features} and the textbook distance in float64"
         # Only its resize is used where torch computes the maps.
         self._extractor = FeatureExtractor(
-            exported.features, manifest.input, manifest.network, manifest.projection.dimension, threads=threads
+            exported.features,
+            manifest.input,
+            manifest.network,
+            manifest.projection.dimension,
+            backend=ENGINES[manifest.network.precision][0],
+            threads=threads,
         )
 
     def __call__(self, frames: Sequence[Frame]) -> npt.NDArray[np.float64]:

@@ -21,7 +21,7 @@ from flawline.export.labelled import Labelled
 from flawline.export.sensitivity import layers_to_keep, sensitivity
 from flawline.runtime.bundle import manifest as facts
 from flawline.runtime.bundle.contents import gaussians
-from flawline.runtime.precisions import Precision, Quantised
+from flawline.runtime.precisions import ENGINES, Precision, Quantised
 from flawline.runtime.scorer import Scorer
 
 _CALIBRATION_IMAGES = 48
@@ -84,7 +84,9 @@ def fit_variant(
     scores = fitted.scores
     if reference.labelled is not None:
         model = gaussians(fitted.manifest, fitted.payload.statistics)
-        with Scorer(converted.features, fitted.manifest, model, threads=threads) as scorer:
+        with Scorer(
+            converted.features, fitted.manifest, model, backend=ENGINES[precision][0], threads=threads
+        ) as scorer:
             scores = scores._replace(image_auroc=labelled_auroc(scorer, reference.labelled))
     report = fidelity.check(precision, reference.scores, scores, features)
     say(

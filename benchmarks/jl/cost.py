@@ -14,6 +14,7 @@ from flawline.runtime.bundle import Input
 from flawline.runtime.extractor import FeatureExtractor
 from flawline.runtime.kernels import Gaussians, MahalanobisMap, pack, packed_size
 from flawline.runtime.memory import require
+from flawline.runtime.precisions import ENGINES
 
 Frame = NDArray[np.uint8]
 
@@ -80,7 +81,14 @@ class FramePath:
             height=exported.height, width=exported.width, channels=3 if channels == 3 else 1, interpolation="area"
         )
         self.gaussians = random_gaussians(height * width, dimension, seed=dimension)
-        self._extractor = FeatureExtractor(exported.features, frame_input, exported.network, dimension, threads=threads)
+        self._extractor = FeatureExtractor(
+            exported.features,
+            frame_input,
+            exported.network,
+            dimension,
+            backend=ENGINES[exported.network.precision][0],
+            threads=threads,
+        )
         self._kernel = MahalanobisMap(
             self.gaussians,
             [(output.height, output.width) for output in exported.network.outputs],

@@ -17,6 +17,7 @@ from flawline.runtime.errors import InputError
 from flawline.runtime.extractor import FeatureExtractor
 from flawline.runtime.images import read_image
 from flawline.runtime.memory import require
+from flawline.runtime.precisions import ENGINES
 from flawline.runtime.progress import progress
 
 BATCH = 32
@@ -89,6 +90,7 @@ def collect_features(
         Input(height=exported.height, width=exported.width, channels=channels, interpolation="area"),
         exported.network,
         depth,
+        backend=ENGINES[exported.network.precision][0],
         threads=threads,
         batch=BATCH,
     )

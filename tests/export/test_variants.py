@@ -177,7 +177,11 @@ def test_a_mahalanobis_step_in_8_bits_is_refused(tiny_bundle: Path, tmp_path: Pa
     source, target = tmp_path / "float.onnx", tmp_path / "int8.onnx"
     source.write_bytes(compose_standalone(bundle))
     with FeatureExtractor(
-        bundle.features, bundle.manifest.input, bundle.manifest.network, bundle.manifest.projection.dimension
+        bundle.features,
+        bundle.manifest.input,
+        bundle.manifest.network,
+        bundle.manifest.projection.dimension,
+        backend="onnxruntime",
     ) as extractor:
         inputs = []
         for golden in bundle.golden:
