@@ -93,17 +93,21 @@ def footprint(way: Way, image: Path) -> Footprint:
     Raises:
         FlawlineError: Scoring failed.
     """
-    bundle = read(way.bundle)
-    files = bundle.manifest.files
-    names = bundle.manifest.file_names(way.setup.precision)
-    manifest_bytes = bundle.total_bytes - sum(entry.size for entry in files.values())
+    bundle, precision = read(way.bundle), way.setup.precision
     return Footprint(
         setup=way.setup,
-        bundle_bytes=manifest_bytes + sum(files[name].size for name in names),
-        network_bytes=files[names.features].size,
-        factor_bytes=Factors.of(bundle.select(way.setup.precision)).factor_bytes,
+        bundle_bytes=bundle_bytes(bundle, precision),
+        network_bytes=bundle.manifest.files[bundle.manifest.file_names(precision).features].size,
+        factor_bytes=Factors.of(bundle.select(precision)).factor_bytes,
         peak_memory_bytes=peak_memory_bytes(way, image),
     )
+
+
+def bundle_bytes(bundle: Bundle, precision: Precision) -> int:
+    """The manifest and the files of one precision: what a bundle with nothing else would take."""
+    files = bundle.manifest.files
+    manifest_bytes = bundle.total_bytes - sum(entry.size for entry in files.values())
+    return manifest_bytes + sum(files[name].size for name in bundle.manifest.file_names(precision))
 
 
 def floor(bundle: Bundle, *, threads: int) -> Floor:

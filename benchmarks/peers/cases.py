@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flawline.benchmarks.costs.footprint import bundle_bytes
+from flawline.calibration.statistics import FactorType
 from flawline.runtime.bundle import read
 from flawline.runtime.precisions import Precision
 
 OURS = "flawline"
 NULL = "null"
-Way = tuple[Precision, str]
-"""One of our precisions, and the engine that runs it."""
+Execution = tuple[Precision, str]
+"""One of our precisions, and the engine that executes it."""
 
 _WORKERS = "flawline.benchmarks.peers.workers"
 
@@ -30,7 +32,8 @@ class Case:
         command: Interpreter and module of the worker.
         deployed_bytes: Size of all files that a device needs, without libraries.
         environment: Variables of the worker on top of those that set threads.
-        label: What tells this case from another of the same party, engine and precision.
+        factors: Type of our stored factors; None for a peer.
+        label: What tells this case from another of the same party, engine, precision and factors.
     """
 
     party: str
@@ -40,12 +43,15 @@ class Case:
     command: tuple[str, ...]
     deployed_bytes: int
     environment: Mapping[str, str] = field(default_factory=dict)
+    factors: FactorType | None = None
     label: str = ""
 
     @property
     def name(self) -> str:
         """As it stands in tables."""
-        return " ".join(part for part in (self.party, self.engine, self.precision, self.label) if part)
+        factors = f"{self.factors} factors" if self.factors else ""
+        network = " ".join(part for part in (self.party, self.engine, self.precision) if part)
+        return ", ".join(part for part in (network, factors, self.label) if part)
 
     @property
     def is_float(self) -> bool:
@@ -66,12 +72,12 @@ class Failure:
     reason: str
 
 
-def our_cases(bundles: Sequence[Path], ways: Sequence[Way]) -> tuple[list[Case], list[Failure]]:
-    """Every bundle in every way.
+def our_cases(bundles: Sequence[Path], executions: Sequence[Execution]) -> tuple[list[Case], list[Failure]]:
+    """Every bundle in every precision and engine.
 
     Args:
         bundles: Folders of bundles.
-        ways: Precisions with their engines.
+        executions: Precisions with their engines.
 
     Returns:
         Cases, and the precisions that a bundle does not hold.
@@ -81,16 +87,26 @@ def our_cases(bundles: Sequence[Path], ways: Sequence[Way]) -> tuple[list[Case],
     """
     cases: list[Case] = []
     failures: list[Failure] = []
-    command = (sys.executable, "-m", f"{_WORKERS}.flawline_score")
     for path in bundles:
         bundle, label = read(path), path.name if len(bundles) > 1 else ""
-        for precision, engine in ways:
-            case = Case(OURS, engine, precision, (path.resolve(),), command, bundle.total_bytes, label=label)
-            if precision in bundle.precisions:
-                cases.append(case)
-            else:
+        for precision, engine in executions:
+            if precision not in bundle.precisions:
                 held = ", ".join(bundle.precisions)
-                failures.append(Failure(case.name, f"{path.name} does not hold {precision}; it holds {held}"))
+                name = f"{OURS} {engine} {precision}"
+                failures.append(Failure(name, f"{path.name} does not hold {precision}; it holds {held}"))
+                continue
+            cases.append(
+                Case(
+                    party=OURS,
+                    engine=engine,
+                    precision=precision,
+                    files=(path.resolve(),),
+                    command=(sys.executable, "-m", f"{_WORKERS}.flawline_score"),
+                    deployed_bytes=bundle_bytes(bundle, precision),
+                    factors=bundle.select(precision).manifest.gaussian.factors,
+                    label=label,
+                )
+            )
     return cases, failures
 
 

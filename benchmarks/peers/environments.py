@@ -18,6 +18,7 @@ from flawline.runtime.files import make_folder
 # Each release of torchvision loads with exactly one release of torch.
 TORCH = ("torch==2.13.0", "torchvision==0.28.0")
 INSTALL_TIMEOUT_S = 3600
+FIT_TIMEOUT_S = 3600
 _COMPLETE = "complete.json"
 
 
@@ -143,20 +144,27 @@ def fit(peer: Peer, python: Path, task: dict[str, object], folder: Path, *, thre
         Its `cases.json`.
 
     Raises:
-        PeerError: It failed.
+        PeerError: It failed, or did not end in time.
     """
     make_folder(folder)
     log = folder / "fit.log"
     with log.open("wb") as out:
-        done = subprocess.run(
-            worker_command(python, f"{peer.name}_fit"),
-            input=json.dumps(task | {"out": str(folder), "threads": threads}).encode(),
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-            env=process_environment(threads) | worker_environment(folder),
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                worker_command(python, f"{peer.name}_fit"),
+                input=json.dumps(task | {"out": str(folder), "threads": threads}).encode(),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                env=process_environment(threads) | worker_environment(folder),
+                timeout=FIT_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise PeerError(
+                f"{peer.name} did not fit and export within {FIT_TIMEOUT_S:g} s, and said last: {last_line(log)}; "
+                "expected it to end; fit on fewer images with --fit-images"
+            ) from None
     if done.returncode or not (folder / "cases.json").is_file():
         raise PeerError(f"{peer.name} does not fit: {last_line(log)}")
     return folder / "cases.json"

@@ -50,6 +50,19 @@ class Frames:
     count: int
 
 
+def thinned(test: Sequence[Item], most: int) -> list[Item]:
+    """At most so many of the labelled images: good ones and each kind of flaw in their share, spread evenly over each.
+
+    Args:
+        test: Labelled images.
+        most: Images to keep, 1 or more.
+    """
+    by_kind = sorted(test, key=lambda item: item.kind)
+    count = min(most, len(by_kind))
+    # The middles of equal stretches: a kind gets its exact share, rounded up or down.
+    return [by_kind[(2 * index + 1) * len(by_kind) // (2 * count)] for index in range(count)]
+
+
 def write_frames(fit: Sequence[Path], test: Sequence[Item], folder: Path, size: tuple[int, int]) -> Frames:
     """Brings all images to one size, as a camera would, and writes them.
 

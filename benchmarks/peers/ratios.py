@@ -22,6 +22,7 @@ class Ratio:
         files: Of the deployed files.
         peer_is_float: Whether the peer computes in 32-bit floating point throughout.
         peer_is_constant: Whether the peer gave every frame the same score.
+        unstable: Whether one of the two timings may be unstable.
     """
 
     ours: str
@@ -34,6 +35,7 @@ class Ratio:
     files: float
     peer_is_float: bool
     peer_is_constant: bool
+    unstable: bool
 
 
 def ratios(measured: Sequence[Measured]) -> list[Ratio]:
@@ -66,4 +68,5 @@ def _ratio(ours: Measured, peer: Measured) -> Ratio:
         files=peer.case.deployed_bytes / ours.case.deployed_bytes,
         peer_is_float=peer.case.is_float,
         peer_is_constant=peer.distinct_scores <= 1,
+        unstable=bool(ours.latency.unstable or peer.latency.unstable),
     )

@@ -28,6 +28,11 @@ def weights(tmp_path):
         ("--weights {weights}x --images {good}", "no such file; expected the weights of ResNet-18"),
         ("--weights {weights} --test {good}", "no folder test/ in it"),
         ("--weights {weights} --images {good} --work {good}", "is there already; expected a new or an empty folder"),
+        ("--weights {weights} --images {good} --test-images 9", "--test-images without --test: there are no labelled"),
+        (
+            "--weights {weights} --images {good} --bundle b --factors int8",
+            "--bundle together with --factors: nothing is",
+        ),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_installed(words, message, weights, good_images, capsys):
@@ -44,6 +49,8 @@ def test_bad_input_is_refused_before_anything_is_installed(words, message, weigh
         "--precisions fp32@foo",
         "--precisions int8@openvino",
         "--runs 0",
+        "--factors fp16,int4",
+        "--test-images 0",
     ],
 )
 def test_words_that_mean_nothing_are_refused(words, weights, good_images, capsys):
@@ -80,6 +87,15 @@ def test_a_peer_that_does_not_fit_is_named_with_its_last_words(tmp_path):
         environments.fit(Peer("absent", (), "none"), Path(sys.executable), {}, tmp_path / "absent", threads=1)
 
 
+def test_a_peer_that_does_not_end_is_ended_and_quoted(tmp_path, monkeypatch):
+    monkeypatch.setattr(environments, "FIT_TIMEOUT_S", 0.5)
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho still exporting\nexec sleep 60\n")
+    python.chmod(0o755)
+    with pytest.raises(PeerError, match=r"slow did not fit and export within 0\.5 s, and said last: still exporting"):
+        environments.fit(Peer("slow", (), "none"), python, {}, tmp_path / "slow", threads=1)
+
+
 def test_offers_become_cases_with_the_size_of_their_files(tmp_path):
     (tmp_path / "model.xml").write_bytes(b"x" * 3)
     (tmp_path / "model.bin").write_bytes(b"x" * 70)
@@ -105,7 +121,7 @@ def test_offers_become_cases_with_the_size_of_their_files(tmp_path):
 
 def test_a_precision_that_the_bundle_lacks_is_a_failure_and_the_rest_goes_on(colour_bundle):
     cases, failures = our_cases([colour_bundle], [("int8", "onnxruntime"), ("fp32", "onnxruntime")])
-    assert [case.name for case in cases] == ["flawline onnxruntime fp32"]
+    assert [case.name for case in cases] == ["flawline onnxruntime fp32, fp16 factors"]
     assert [one.name for one in failures] == ["flawline onnxruntime int8"]
     assert failures[0].reason == "colour.flaw does not hold int8; it holds fp32"
 

@@ -1,18 +1,23 @@
 """Cases in alternation, with real workers; ratios and tables of what they measured."""
 
 import sys
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from flawline import __version__
 from flawline.benchmarks.datasets import Item
+from flawline.benchmarks.environment import describe
 from flawline.benchmarks.metrics import image_auroc
 from flawline.benchmarks.peers import text
 from flawline.benchmarks.peers.cases import Case, Failure, null_case, our_cases
 from flawline.benchmarks.peers.comparison import Measured, Settings, compare
-from flawline.benchmarks.peers.frames import write_frames
+from flawline.benchmarks.peers.frames import thinned, write_frames
 from flawline.benchmarks.peers.ratios import fastest, ratios
+from flawline.benchmarks.peers.theirs import About
 from flawline.benchmarks.timing import Timing
 from flawline.runtime import Detector
 from flawline.runtime.errors import InputError
@@ -26,8 +31,8 @@ def case(name: str, **changes) -> Case:
     return replace(Case(party, engine, precision, (), (), 10_000_000), **changes)
 
 
-def measured(name: str, *, p50_ms: float, threads: int = 1, distinct: int = 10, **changes) -> Measured:
-    latency = Timing.of([int(p50_ms * 1e6)] * 20)
+def measured(name: str, *, p50_ms: float, threads: int = 1, distinct: int = 10, runs: int = 20, **changes) -> Measured:
+    latency = Timing.of([int(p50_ms * 1e6)] * runs)
     return Measured(case(name, **changes), threads, latency, latency.p50_ns, 100_000_000, 0.9, distinct, 0, 3, 10)
 
 
@@ -89,7 +94,7 @@ def test_the_table_has_every_case_and_says_what_is_wrong(run, frames):
     assert "10 NOT FINITE" in printed
     assert "null case" in printed
     assert "not measured\n  absent python fp32, threads 1: " in printed
-    assert "flawline onnxruntime fp32, threads: 1; above 1 the peer takes more" in printed
+    assert "flawline onnxruntime fp32, fp16 factors, threads: 1; above 1 the peer takes more" in printed
 
 
 def test_spinning_after_the_work_counts_as_processor_time(frames, tmp_path):
@@ -134,6 +139,51 @@ def test_the_fastest_peer_is_found_among_floats_and_among_all():
     assert (best.peer, best.peer_is_constant, best.p50) == ("b onnxruntime int8", True, 0.5)
     assert fastest([], only_float=False) is None
     assert fastest([one for one in found if not one.peer_is_float], only_float=True) is None
+
+
+def test_timings_that_may_be_unstable_are_marked_wherever_they_stand(frames):
+    shaky = measured("a onnxruntime fp32", p50_ms=30, runs=19)
+    found = [measured("flawline onnxruntime fp32", p50_ms=10), shaky, measured("b openvino f32", p50_ms=25)]
+    printed = "\n".join(text.lines(found, ratios(found), [], frames))
+    marked = [line.split("  ")[0] for line in printed.splitlines() if "*" in line]
+    assert marked == [
+        "a onnxruntime fp32 *",
+        "* a onnxruntime fp32 may be unstable: only 19 runs",
+        "a onnxruntime fp32 *",
+    ]
+    every = ratios([replace(found[0], latency=shaky.latency), *found[1:]])
+    assert [one.unstable for one in (*ratios(found), *every)] == [True, False, True, True]
+    printed = "\n".join(text.lines(found[:2], ratios(found[:2]), [], frames))
+    assert "fastest peer fp32: 3.00 times our p50 (a onnxruntime fp32 *)" in printed
+
+
+def test_each_party_is_told_with_its_own_libraries():
+    about = {"a": About("MIT", {"a": "3.1", "openvino": "2025.4"}, ["declared operators of torchvision: nms"])}
+    ours, theirs, note = text.parties(describe(), about)
+    assert ours.startswith(f"flawline: flawline {__version__}, numpy {np.__version__}, ")
+    assert theirs == "a (MIT): a 3.1, openvino 2025.4"
+    assert note == "  declared operators of torchvision: nms"
+
+
+def items(**kinds: int) -> list[Item]:
+    return [Item(Path(f"{kind}-{index:03}.png"), kind) for kind, count in kinds.items() for index in range(count)]
+
+
+def test_fewer_labelled_images_are_drawn_in_the_share_of_each_kind_and_all_over_it():
+    kept = thinned(items(good=120, scratch=60, dent=20), 20)
+    assert Counter(item.kind for item in kept) == {"good": 12, "scratch": 6, "dent": 2}
+    good = [int(item.path.stem[-3:]) for item in kept if item.kind == "good"]
+    assert good == list(range(5, 120, 10))
+
+
+def test_kinds_that_interleave_are_told_apart():
+    test = [Item(Path(f"{index}.png"), "good" if index % 2 else "dent") for index in range(40)]
+    assert Counter(item.kind for item in thinned(test, 10)) == {"good": 5, "dent": 5}
+
+
+def test_more_images_than_there_are_is_all_of_them():
+    test = items(good=3, dent=2)
+    assert sorted(thinned(test, 9), key=test.index) == test
 
 
 def test_no_case_at_all_is_no_error(frames, tmp_path):

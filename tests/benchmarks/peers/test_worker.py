@@ -81,7 +81,7 @@ def test_a_worker_is_told_its_threads(frames, tmp_path):
 
 
 def test_an_engine_that_is_missing_is_named(frames, colour_bundle, tmp_path):
-    with pytest.raises(WorkerError, match=r"^flawline warp fp32: .*'warp'"):
+    with pytest.raises(WorkerError, match=r"^flawline warp fp32, fp16 factors: .*'warp'"):
         Worker(replace(ours(colour_bundle), engine="warp"), frames, threads=1, folder=tmp_path)
 
 
