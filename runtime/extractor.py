@@ -25,7 +25,7 @@ class FeatureExtractor:
         frame_input: What the network takes.
         network: What the network gives.
         dimension: Channels d of its outputs.
-        backend: Name of the engine, or `auto` for the first that is installed and computes in the network's precision.
+        backend: Name of the engine.
         threads: Threads of the engine.
         batch: Frames that are run at once.
 
@@ -43,7 +43,7 @@ class FeatureExtractor:
         network: Network,
         dimension: int,
         *,
-        backend: str = "auto",
+        backend: str,
         threads: int = 1,
         batch: int = 1,
     ) -> None:

@@ -28,7 +28,7 @@ class Scorer:
         features: Bytes of the ONNX file.
         manifest: Manifest of the bundle.
         gaussians: Statistics of the good images.
-        backend: Name of the engine, or `auto` for the first that is installed and computes in this precision.
+        backend: Name of the engine.
         threads: Threads of the engine and of the kernel.
         batch: Most frames that are scored at once.
 
@@ -43,7 +43,7 @@ class Scorer:
         manifest: Manifest,
         gaussians: Gaussians,
         *,
-        backend: str = "auto",
+        backend: str,
         threads: int = 1,
         batch: int = 1,
     ) -> None:

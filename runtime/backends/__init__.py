@@ -83,7 +83,7 @@ def open_backend(
     """Loads a feature graph.
 
     Args:
-        name: Name of the engine, or `auto` for the first that is installed and computes in this precision.
+        name: Name of the engine.
         features: Bytes of the ONNX file.
         input_shape: Of the uint8 input, (B, H, W, C) or (B, C, H, W).
         output_shapes: (B, d, h, w) of each output, in the graph's order.
@@ -101,13 +101,11 @@ def open_backend(
         raise InputError(f"threads is {threads}; expected 1 or more")
     if precision not in ENGINES:
         raise InputError(f"precision '{precision}' is unknown; expected one of {', '.join(PRECISIONS)}")
-    capable = ENGINES[precision]
-    if name == "auto":
-        name = preferred_engine(precision)
     if name not in BACKENDS:
-        raise InputError(f"backend '{name}' is unknown; expected auto or one of {', '.join(BACKENDS)}")
-    if name not in capable:
-        raise InputError(f"{name} does not compute in precision '{precision}'; take --backend {' or '.join(capable)}")
+        raise InputError(f"backend '{name}' is unknown; expected one of {', '.join(BACKENDS)}")
+    if name not in ENGINES[precision]:
+        capable = " or ".join(ENGINES[precision])
+        raise InputError(f"{name} does not compute in precision '{precision}'; take --backend {capable}")
     return BACKENDS[name].open(features, input_shape, output_shapes, threads=threads, precision=precision)
 
 

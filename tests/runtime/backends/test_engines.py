@@ -149,7 +149,8 @@ def test_a_closed_engine_gives_its_memory_back(engine, network):
 @pytest.mark.parametrize(
     ("engine_name", "options", "message"),
     [
-        ("abacus", {}, "backend 'abacus' is unknown; expected auto or one of onnxruntime, openvino"),
+        ("abacus", {}, "backend 'abacus' is unknown; expected one of onnxruntime, openvino"),
+        ("auto", {}, "backend 'auto' is unknown; expected one of onnxruntime, openvino"),
         ("onnxruntime", {"threads": 0}, "threads is 0; expected 1 or more"),
         ("onnxruntime", {"precision": "fp12"}, "precision 'fp12' is unknown; expected one of fp32, fp16"),
         ("onnxruntime", {"precision": "bf16"}, "onnxruntime does not compute in precision 'bf16'; .*openvino"),

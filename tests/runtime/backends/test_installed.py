@@ -83,18 +83,15 @@ def test_an_engine_that_is_missing_names_its_extra(name):
     assert len(said.splitlines()) == 1
 
 
-def test_auto_takes_the_engine_that_is_there():
+@pytest.mark.parametrize(("missing", "preferred"), [("nothing", "onnxruntime"), ("onnxruntime", "openvino")])
+def test_the_preferred_engine_is_the_first_that_is_there(missing, preferred):
     if len(installed()) < 2:
         pytest.skip("only one engine is installed")
     said = run_without(
-        "onnxruntime",
+        missing,
         """
-        from flawline.runtime.backends import open_backend
-        from flawline.runtime.errors import EngineError
-        try:
-            open_backend("auto", b"garbage", (1, 4, 4, 1), [(1, 4, 4, 1)])
-        except EngineError as error:
-            print(error)
+        from flawline.runtime.backends import preferred_engine
+        print(preferred_engine("fp32"), preferred_engine("bf16"), preferred_engine("int8"))
         """,
     )
-    assert said.startswith("OpenVINO refuses the feature graph")
+    assert said.split() == [preferred, "openvino", "onnxruntime"]
