@@ -1,4 +1,4 @@
-"""Bundles of a graph that hands its frame through, for what must not depend on a fit."""
+"""Engines, and bundles of a graph that hands its frame through, for what must not depend on a fit."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from flawline.runtime import bundle, kernels
+from flawline.runtime.backends import BACKENDS, installed
 
 
 def graph(height: int, width: int, operator: str = "Identity", open_sides: Sequence[int] = ()) -> bytes:
@@ -89,6 +90,14 @@ def remade(written: bundle.Bundle, path: Path, **sections: dict[str, object]) ->
     }
     manifest = msgspec.structs.replace(written.manifest, **changed)
     return bundle.write(path, manifest, written.features, dict(written.statistics), written.golden)
+
+
+@pytest.fixture(params=BACKENDS)
+def engine(request: pytest.FixtureRequest) -> str:
+    """The name of each engine in turn."""
+    if request.param not in installed():
+        pytest.skip(f"{request.param} is not installed")
+    return request.param
 
 
 @pytest.fixture(name="graph")

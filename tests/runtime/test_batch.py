@@ -14,11 +14,10 @@ def frames(good_images: Path) -> list[np.ndarray]:
     return [read_image(path) for path in list_images(good_images)[:5]]
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_a_batch_gives_what_its_frames_give(backend: str, tiny_bundle: Path, frames: list[np.ndarray]) -> None:
+def test_a_batch_gives_what_its_frames_give(engine: str, tiny_bundle: Path, frames: list[np.ndarray]) -> None:
     with (
-        Detector.open(tiny_bundle, backend=backend) as alone,
-        Detector.open(tiny_bundle, backend=backend, batch=3) as many,
+        Detector.open(tiny_bundle, backend=engine) as alone,
+        Detector.open(tiny_bundle, backend=engine, batch=3) as many,
     ):
         many.threshold = alone.threshold = 1.0
         expected = [alone(frame) for frame in frames]

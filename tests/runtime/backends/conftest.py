@@ -6,17 +6,9 @@ import pytest
 from flawline.detectors import NETWORKS, build
 from flawline.export.backbone import export_backbone
 from flawline.export.graph import compose
-from flawline.runtime.backends import BACKENDS, Backend, installed, open_backend
+from flawline.runtime.backends import Backend, open_backend
 
 SIDE, DIMENSION = 64, 20
-
-
-@pytest.fixture(params=BACKENDS)
-def engine(request: pytest.FixtureRequest) -> str:
-    """The name of each engine in turn."""
-    if request.param not in installed():
-        pytest.skip(f"{request.param} is not installed")
-    return request.param
 
 
 @pytest.fixture(scope="session")
