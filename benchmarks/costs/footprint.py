@@ -54,13 +54,26 @@ class Footprint:
         bundle_bytes: The manifest and the files of this precision: what a bundle with nothing else would take.
         network_bytes: Of those, the feature graph.
         factor_bytes: Of those, the packed factors, with their row scales.
-        peak_memory_bytes: Of `flawline score` on one thread, in a process of its own.
+        peak_memory_bytes: Of `flawline score --backend ENGINE` on one thread, in a process of its own.
     """
 
     setup: Setup
     bundle_bytes: int
     network_bytes: int
     factor_bytes: int
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class AutoPeak:
+    """Peak memory with `--backend auto`, which opens each engine that computes in the precision for its trial.
+
+    Attributes:
+        precision: Of the network.
+        peak_memory_bytes: Of `flawline score` on one thread, in a process of its own.
+    """
+
+    precision: Precision
     peak_memory_bytes: int
 
 
@@ -117,22 +130,19 @@ def floor(bundle: Bundle, *, threads: int) -> Floor:
     return Floor(bundle.manifest.network.precision, threads, factor_bytes, fastest, 1e9 * factor_bytes / fastest)
 
 
-def peak_memory_bytes(way: Way, image: Path) -> int:
+def peak_memory_bytes(way: Way, image: Path, *, backend: str | None = None) -> int:
     """Peak memory of `flawline score BUNDLE IMAGE` in a process of its own.
+
+    Args:
+        way: The detector.
+        image: To score.
+        backend: Word for --backend; the engine of the detector if None.
 
     Raises:
         FlawlineError: Scoring failed.
     """
-    words = [
-        "score",
-        str(way.bundle),
-        str(image),
-        "--any-size",
-        "--backend",
-        way.setup.engine,
-        "--precision",
-        way.setup.precision,
-    ]
+    words = ["score", str(way.bundle), str(image), "--any-size"]
+    words += ["--backend", backend or way.setup.engine, "--precision", way.setup.precision]
     command = [sys.executable, "-c", _PEAK_SCRIPT, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stderr.splitlines()

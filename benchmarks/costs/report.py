@@ -6,7 +6,7 @@ from typing import Any
 
 from flawline.benchmarks.costs import batches, dimensions, footprint, stages, text
 from flawline.benchmarks.costs.dimensions import Cost
-from flawline.benchmarks.costs.footprint import Factors
+from flawline.benchmarks.costs.footprint import AutoPeak, Factors
 from flawline.benchmarks.costs.stages import Latency
 from flawline.benchmarks.costs.subject import Subject
 from flawline.benchmarks.record import flat
@@ -37,6 +37,13 @@ class Report:
 def everything(subject: Subject, *, thread_counts: Sequence[int], runs: int) -> Report:
     """Time by stage, batches, bytes and memory of detectors of one dimension."""
     bundles = {way.setup.precision: read(way.bundle).select(way.setup.precision) for way in subject.ways}
+    # First, since it is done soon and is what may fail.
+    weighed = [footprint.footprint(way, subject.image) for way in subject.ways]
+    one_each = {way.setup.precision: way for way in subject.ways}
+    automatic = [
+        AutoPeak(precision, footprint.peak_memory_bytes(way, subject.image, backend="auto"))
+        for precision, way in one_each.items()
+    ]
     measured, residents, floors, batched = [], [], [], []
     for threads in thread_counts:
         found, resident = stages.measure(subject.ways, subject.frames, threads=threads, runs=runs)
@@ -45,19 +52,19 @@ def everything(subject: Subject, *, thread_counts: Sequence[int], runs: int) -> 
         floors += [footprint.floor(bundle, threads=threads) for bundle in bundles.values()]
         rounds = max(runs // _FRAMES_PER_BATCH_ROUND, 1)
         batched += [batches.measure(way, subject.frames, threads=threads, rounds=rounds) for way in subject.ways]
-    weighed = [footprint.footprint(way, subject.image) for way in subject.ways]
     latencies = [one for found in measured for one in found]
     lines = [line for found in measured for line in (*text.latencies(found), "")]
     lines += [*text.batches(batched), ""]
     lines += text.floors(floors, latencies)
     lines += text.resident(residents)
-    lines += ["", *text.footprints(weighed, subject.bundle.manifest)]
+    lines += ["", *text.footprints(weighed, automatic, subject.bundle.manifest)]
     results = {
         "latency": [flat(one, "setup") for one in latencies],
         "batches": [flat(one, "setup") for one in batched],
         "floor": [asdict(one) for one in floors],
         "memory": [asdict(one) for one in residents],
         "footprints": [flat(one, "setup") for one in weighed],
+        "auto_peaks": [asdict(one) for one in automatic],
     }
     return Report(lines, results, _timings(latencies))
 

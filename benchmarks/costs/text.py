@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from flawline.benchmarks.costs.batches import Batch
 from flawline.benchmarks.costs.dimensions import Cost, unbeaten
-from flawline.benchmarks.costs.footprint import Floor, Footprint
+from flawline.benchmarks.costs.footprint import AutoPeak, Floor, Footprint
 from flawline.benchmarks.costs.stages import STAGES, Latency, Resident
 from flawline.benchmarks.tables import table
 from flawline.benchmarks.timing import Timing
@@ -83,7 +83,7 @@ def batches(found: Sequence[Batch]) -> Iterator[str]:
     )
 
 
-def footprints(found: Sequence[Footprint], manifest: Manifest) -> Iterator[str]:
+def footprints(found: Sequence[Footprint], automatic: Sequence[AutoPeak], manifest: Manifest) -> Iterator[str]:
     """Bytes and memory."""
     yield table(
         ("MB", "bundle", "network", "factors", "peak memory of `flawline score`"),
@@ -98,6 +98,8 @@ def footprints(found: Sequence[Footprint], manifest: Manifest) -> Iterator[str]:
             for one in found
         ],
     )
+    peaks = ", ".join(f"{one.precision} {one.peak_memory_bytes / 1e6:.0f}" for one in automatic)
+    yield f"peak memory with --backend auto, which opens every engine for its trial: {peaks} MB"
     inverses = manifest.gaussian.count * manifest.gaussian.components * manifest.projection.dimension**2 * 4
     yield f"full fp32 inverses would take {inverses / 1e6:.1f} MB"
 

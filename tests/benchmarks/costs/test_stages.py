@@ -13,6 +13,7 @@ from flawline.benchmarks.fits import fit_from_float
 from flawline.export.addition import add_precision
 from flawline.export.fit import fit_bundle
 from flawline.runtime import Detector
+from flawline.runtime.backends import installed
 from flawline.runtime.bundle import read
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import list_images, read_image
@@ -79,6 +80,24 @@ def test_bytes_of_a_precision_are_those_of_its_files(ways, both, good):
     assert int8.network_bytes == own["features.int8.onnx"]
     assert floats.factor_bytes == int8.factor_bytes == read(both).statistics["factors"].nbytes
     assert int8.peak_memory_bytes > 20e6
+
+
+def test_auto_is_weighed_once_per_precision_and_told_in_a_line(both, good):
+    subject = from_bundle(both, good[0].parent, precisions=None, engines=["onnxruntime"])
+    report = everything(subject, thread_counts=[1], runs=2)
+    fp32, int8 = report.results["auto_peaks"]
+    assert (fp32["precision"], int8["precision"]) == ("fp32", "int8")
+    peaks = [one["peak_memory_bytes"] / 1e6 for one in (fp32, int8)]
+    assert min(peaks) > 20
+    line = "peak memory with --backend auto, which opens every engine for its trial"
+    assert f"{line}: fp32 {peaks[0]:.0f}, int8 {peaks[1]:.0f} MB" in report.lines
+
+
+def test_auto_holds_the_memory_of_every_engine_that_it_tries(ways, good):
+    if not {"onnxruntime", "openvino"} <= set(installed()):
+        pytest.skip("needs two engines: OpenVINO is not installed")
+    alone = footprint.peak_memory_bytes(ways[0], good[0])
+    assert footprint.peak_memory_bytes(ways[0], good[0], backend="auto") > alone + 10e6
 
 
 def test_each_precision_has_the_floor_of_its_own_factors(tile_bundle, good, tmp_path):
