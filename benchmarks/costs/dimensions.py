@@ -1,5 +1,6 @@
 """Where the time goes by projected dimension, and which dimension is worth its time."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,12 +25,15 @@ class Cost:
         image_auroc: Over labelled images; None without.
         unbeaten: Whether no other dimension of the same precision, engine and number of threads has an end to end p50
             and an image AUROC that are as good, and one of them better; None without labelled images.
+        gain_per_ms: Image AUROC over that of the next faster unbeaten one, per ms of end to end p50 that it takes more;
+            None for the fastest of them and for those that are beaten.
     """
 
     latency: Latency
     factors: Factors
     image_auroc: float | None
     unbeaten: bool | None
+    gain_per_ms: float | None
 
 
 def compare(
@@ -57,15 +61,19 @@ def compare(
     measured, _ = measure(ways, frames, threads=threads, runs=runs, cases=["as calibrated"])
     times = {one.setup: one.end_to_end.p50_ns for one in measured}
     best: set[Setup] = set()
+    gains: dict[Setup, float] = {}
     for name in dict.fromkeys(setup.name for setup in image_aurocs):
         rivals = [setup for setup in image_aurocs if setup.name == name]
-        best |= {rivals[index] for index in unbeaten([(times[one], image_aurocs[one]) for one in rivals])}
+        points = [(times[one] / 1e6, image_aurocs[one]) for one in rivals]
+        best |= {rivals[index] for index in unbeaten(points)}
+        gains |= {rivals[index]: gain for index, gain in marginal_gains(points).items()}
     return [
         Cost(
             latency=one,
             factors=factors[one.setup],
             image_auroc=image_aurocs.get(one.setup),
             unbeaten=one.setup in best if image_aurocs else None,
+            gain_per_ms=gains.get(one.setup),
         )
         for one in measured
     ]
@@ -97,3 +105,22 @@ def unbeaten(points: Sequence[tuple[float, float]]) -> list[int]:
             for other_cost, other_worth in points
         )
     ]
+
+
+def marginal_gains(points: Sequence[tuple[float, float]]) -> dict[int, float]:
+    """What each unbeaten point is worth more than the next cheaper one, per unit of what it costs more.
+
+    Args:
+        points: (cost, worth), as for `unbeaten`.
+
+    Returns:
+        By index of the point; the cheapest has nothing to be compared with.
+    """
+    front = sorted(unbeaten(points), key=lambda index: points[index])
+    gains: dict[int, float] = {}
+    for cheaper, dearer in itertools.pairwise(front):
+        more = points[dearer][0] - points[cheaper][0]
+        # Equal points are both unbeaten, and neither gains.
+        if more > 0:
+            gains[dearer] = (points[dearer][1] - points[cheaper][1]) / more
+    return gains

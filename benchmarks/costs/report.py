@@ -90,7 +90,11 @@ def by_dimension(subject: Subject, *, thread_counts: Sequence[int], runs: int) -
 
 
 def _besides(cost: Cost) -> dict[str, Any]:
-    return asdict(cost.factors) | {"image_auroc": cost.image_auroc, "unbeaten": cost.unbeaten}
+    return asdict(cost.factors) | {
+        "image_auroc": cost.image_auroc,
+        "unbeaten": cost.unbeaten,
+        "gain_per_ms": cost.gain_per_ms,
+    }
 
 
 def _timings(latencies: Sequence[Latency]) -> dict[str, Timing]:

@@ -120,14 +120,23 @@ def dimensions(costs: Sequence[Cost]) -> Iterator[str]:
     known = [(cost, cost.image_auroc) for cost in costs if cost.image_auroc is not None]
     for name in dict.fromkeys(cost.latency.name for cost in costs):
         yield f"threads: {threads}, {name}; p50"
-        heads = ["ms", "end to end", *STAGES, "factors MB", "form", *(["image AUROC", "unbeaten"] if known else [])]
+        heads = [
+            "ms",
+            "end to end",
+            *STAGES,
+            "factors MB",
+            "form",
+            *(["image AUROC", "unbeaten", "gain per ms"] if known else []),
+        ]
         yield table(heads, [_row(cost) for cost in costs if cost.latency.name == name])
         yield ""
     if known:
+        yield "gain per ms: image AUROC over that of the next faster unbeaten dimension, per ms that it takes more"
         front = unbeaten([(cost.latency.end_to_end.p50_ns, auroc) for cost, auroc in known])
-        chosen = sorted((known[index][0].latency for index in front), key=lambda one: one.end_to_end.p50_ns)
+        chosen = sorted((known[index] for index in front), key=lambda one: one[0].latency.end_to_end.p50_ns)
         yield "of all together, no other is faster and better than: " + "; ".join(
-            f"d = {one.setup.dimension} {one.name} ({_p50(one.end_to_end)} ms)" for one in chosen
+            f"d = {one.latency.setup.dimension} {one.latency.name} ({_p50(one.latency.end_to_end)} ms, {auroc:.4f})"
+            for one, auroc in chosen
         )
         yield ""
 
@@ -139,6 +148,7 @@ def _row(cost: Cost) -> list[str]:
     row += [f"{cost.factors.factor_bytes / 1e6:.2f}", cost.factors.form]
     if cost.image_auroc is not None:
         row += [f"{cost.image_auroc:.4f}", "*" if cost.unbeaten else ""]
+        row += ["" if cost.gain_per_ms is None else f"{cost.gain_per_ms:+.4f}"]
     return row
 
 

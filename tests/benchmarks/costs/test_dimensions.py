@@ -1,9 +1,11 @@
+import contextlib
+import io
 import json
 
 import pytest
 
 from flawline.__main__ import main
-from flawline.benchmarks.costs.dimensions import unbeaten
+from flawline.benchmarks.costs.dimensions import marginal_gains, unbeaten
 from flawline.runtime import memory
 
 
@@ -16,19 +18,27 @@ def test_equal_points_do_not_beat_each_other():
     assert unbeaten([(1.0, 0.8), (1.0, 0.8), (1.0, 0.7)]) == [0, 1]
 
 
+def test_a_gain_is_told_against_the_next_cheaper_point_that_is_unbeaten():
+    # In any order; (2.0, 0.7) is beaten and no step on the way from 1 to 3.
+    gains = marginal_gains([(5.0, 0.95), (1.0, 0.8), (2.0, 0.7), (3.0, 0.9)])
+    assert gains == {3: pytest.approx(0.05), 0: pytest.approx(0.025)}
+    assert marginal_gains([(1.0, 0.8), (1.0, 0.8)]) == {}
+
+
 @pytest.fixture(scope="module")
 def by_dimension(tiles, tiny_words, tmp_path_factory):
-    """What the command wrote and drew for two dimensions in two precisions."""
+    """What the command wrote, drew and printed for two dimensions in two precisions."""
     folder = tmp_path_factory.mktemp("dimensions")
     words = ["bench", "latency", "--test", str(tiles), "--dims", "2,8", *tiny_words, "--threads", "1", "--runs", "20"]
     words += ["--precisions", "fp32,int8", "--backends", "onnxruntime", "--calibration-images", "20"]
     words += ["--json", str(folder / "result.json"), "--plots", str(folder / "plots")]
-    assert main(words) == 0
-    return json.loads((folder / "result.json").read_text()), folder / "plots"
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(words) == 0
+    return json.loads((folder / "result.json").read_text()), folder / "plots", printed.getvalue()
 
 
 def test_every_dimension_has_its_time_its_bytes_and_its_accuracy(by_dimension):
-    result, _ = by_dimension
+    result, _, _ = by_dimension
     costs = result["results"]["dimensions"]
     assert [(one["dimension"], one["precision"]) for one in costs] == [
         (2, "fp32"),
@@ -46,16 +56,33 @@ def test_every_dimension_has_its_time_its_bytes_and_its_accuracy(by_dimension):
 
 
 def test_of_each_precision_some_dimension_is_unbeaten(by_dimension):
-    result, _ = by_dimension
+    result, _, _ = by_dimension
     for precision in ("fp32", "int8"):
         costs = [one for one in result["results"]["dimensions"] if one["precision"] == precision]
         best = max(costs, key=lambda one: one["image_auroc"])
         assert any(one["unbeaten"] for one in costs if one["image_auroc"] == best["image_auroc"])
 
 
+def test_what_a_dimension_gains_for_its_time_can_be_read_from_the_table(by_dimension):
+    result, _, printed = by_dimension
+    costs = result["results"]["dimensions"]
+    for precision in ("fp32", "int8"):
+        low, high = (one for one in costs if one["precision"] == precision)
+        gain = high["image_auroc"] - low["image_auroc"]
+        more = (high["end_to_end"]["p50_ns"] - low["end_to_end"]["p50_ns"]) / 1e6
+        told = [one["gain_per_ms"] for one in (low, high) if one["gain_per_ms"] is not None]
+        assert told == ([pytest.approx(gain / more)] if low["unbeaten"] and high["unbeaten"] else [])
+    rows = [line.split() for line in printed.splitlines() if line.startswith("d = ")]
+    for row, one in zip(rows, sorted(costs, key=lambda one: (one["precision"], one["dimension"])), strict=True):
+        assert row[2] == str(one["dimension"])
+        told = [f"{one['image_auroc']:.4f}"] + ["*"] * one["unbeaten"]
+        told += [] if one["gain_per_ms"] is None else [f"{one['gain_per_ms']:+.4f}"]
+        assert row[-len(told) :] == told
+
+
 def test_plots_are_drawn(by_dimension):
     pytest.importorskip("matplotlib")
-    _, plots = by_dimension
+    _, plots, _ = by_dimension
     assert sorted(path.name for path in plots.iterdir()) == [
         "accuracy-against-time-threads-1.png",
         "stages-fp32-onnxruntime-threads-1.png",
