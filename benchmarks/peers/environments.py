@@ -162,8 +162,8 @@ def fit(peer: Peer, python: Path, task: dict[str, object], folder: Path, *, thre
             )
         except subprocess.TimeoutExpired:
             raise PeerError(
-                f"{peer.name} did not fit and export within {FIT_TIMEOUT_S:g} s, and said last: {last_line(log)}; "
-                "expected it to end; fit on fewer images with --fit-images"
+                f"{peer.name} still fits and exports after {FIT_TIMEOUT_S:g} s, and said last: {last_line(log)}; "
+                "expected it to be done; --fit-images N takes fewer"
             ) from None
     if done.returncode or not (folder / "cases.json").is_file():
         raise PeerError(f"{peer.name} does not fit: {last_line(log)}")

@@ -92,7 +92,7 @@ def test_a_peer_that_does_not_end_is_ended_and_quoted(tmp_path, monkeypatch):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho still exporting\nexec sleep 60\n")
     python.chmod(0o755)
-    with pytest.raises(PeerError, match=r"slow did not fit and export within 0\.5 s, and said last: still exporting"):
+    with pytest.raises(PeerError, match=r"slow still fits and exports after 0\.5 s, and said last: still exporting"):
         environments.fit(Peer("slow", (), "none"), python, {}, tmp_path / "slow", threads=1)
 
 
