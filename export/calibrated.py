@@ -13,7 +13,7 @@ import numpy.typing as npt
 from flawline.export.histogram import Histogram
 from flawline.export.normalisation import subtract_one_number
 from flawline.export.rounding import Floats, patches, round_weight
-from flawline.runtime.errors import InputError
+from flawline.runtime.errors import EngineError, InputError
 from flawline.runtime.extras import LazyModule
 from flawline.runtime.memory import require
 from flawline.runtime.progress import progress
@@ -89,6 +89,7 @@ def calibrate(features: bytes, frames: Iterable[npt.NDArray[np.uint8]], count: i
 
     Raises:
         InputError: There are no frames or no convolutions, a frame is of another shape, or a tensor is not finite.
+        EngineError: ONNX Runtime refuses the graph.
         ResourceError: Memory would not suffice.
     """
     model = onnx.load_from_string(features)
@@ -134,12 +135,25 @@ def calibrate(features: bytes, frames: Iterable[npt.NDArray[np.uint8]], count: i
     return Calibrated(model, dict(histograms), grams)
 
 
-def open_session(features: bytes, threads: int) -> onnxruntime.InferenceSession:
-    """Opens a graph in ONNX Runtime, for any batch and any of its tensors."""
+def open_session(features: bytes, threads: int, what: str = "the feature graph") -> onnxruntime.InferenceSession:
+    """Opens a graph in ONNX Runtime, for any batch and any of its tensors.
+
+    Args:
+        features: Bytes of the ONNX file.
+        threads: Threads that compute.
+        what: What messages call the file.
+
+    Raises:
+        EngineError: ONNX Runtime refuses the graph.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = _ERRORS_ONLY
-    return onnxruntime.InferenceSession(features, options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(features, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EngineError(f"ONNX Runtime refuses {what}: {reason}") from error
 
 
 class _Tensors:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flawline.export.onnx_file import all_nodes
+from flawline.export.converting import converting
+from flawline.export.onnx_file import all_nodes, title
 from flawline.export.sealed import sealed
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
@@ -38,13 +39,13 @@ def to_fp16(features: bytes, calibrated: Calibrated | None = None) -> bytes:
         The ONNX file, the same bytes for the same arguments. ONNX Runtime runs it on a CPU too, slowly.
 
     Raises:
-        InputError: A weight or a tensor is beyond 65504, or an operator has no float16 form.
+        InputError: A weight or a tensor is beyond 65504, or an operator has no float16 form, or the converter fails.
     """
     model = onnx.load_from_string(features)
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     for node in all_nodes(model.graph.node):
         if not _has_half_form(node, opset):
-            raise InputError(f"layer {node.name} ({node.op_type}) has no float16 form; choose another precision")
+            raise InputError(f"layer {title(node)} has no float16 form; choose another precision")
     for tensor in model.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT:
             _require_finite(f"weight {tensor.name}", float(np.abs(onnx.numpy_helper.to_array(tensor)).max(initial=0)))
@@ -52,9 +53,10 @@ def to_fp16(features: bytes, calibrated: Calibrated | None = None) -> bytes:
         for name, histogram in calibrated.histograms.items():
             _require_finite(f"tensor {name}", histogram.peak)
     # Operators that the converter holds back for old engines are none that a feature graph has.
-    converted = onnx_model.ONNXModel(float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=[]))
-    converted.topological_sort()
-    return sealed(converted.model)
+    with converting("fp16", "the converter of ONNX Runtime"):
+        converted = onnx_model.ONNXModel(float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=[]))
+        converted.topological_sort()
+    return sealed(converted.model, "fp16")
 
 
 def _require_finite(what: str, peak: float) -> None:

@@ -81,6 +81,11 @@ def all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
             yield from all_nodes(subgraph.node)
 
 
+def title(node: NodeProto) -> str:
+    """What messages call a node: its name, or that of what it gives, and its operator."""
+    return f"{node.name or node.output[0]} ({node.op_type})"
+
+
 def names_read(nodes: Iterable[NodeProto]) -> Iterator[str]:
     """Names of the tensors that nodes read, those read inside their branches included."""
     for node in all_nodes(nodes):

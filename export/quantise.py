@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
+from flawline.export.converting import converting
 from flawline.export.frame_bytes import exact_input, feed_bytes
+from flawline.export.onnx_file import all_nodes, title
 from flawline.export.sealed import sealed
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
-from flawline.runtime.precisions import Quantised
+from flawline.runtime.precisions import Precision, Quantised
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     import numpy.typing as npt
     import onnx
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto
     from onnxruntime import quantization
     from onnxruntime.quantization import calibrate, qdq_quantizer
 
@@ -81,7 +83,7 @@ def quantise(calibrated: Calibrated, precision: Quantised, *, keep_float: Collec
         The ONNX file: input and outputs as before; the same bytes for the same arguments.
 
     Raises:
-        InputError: The precision or a layer is unknown, or the network is quantised already.
+        InputError: The precision or a layer is unknown, the network is quantised already, or the quantiser fails.
     """
     if precision not in _RULES:
         raise InputError(f"precision {precision} is unknown; expected one of {', '.join(get_args(Quantised))}")
@@ -89,27 +91,38 @@ def quantise(calibrated: Calibrated, precision: Quantised, *, keep_float: Collec
     unknown = sorted(set(keep_float) - set(names))
     if unknown:
         raise InputError(f"no convolution is named {', '.join(unknown)}; there are {', '.join(names)}")
-    for node in calibrated.model.graph.node:
-        if node.op_type in _QUANTISED:
-            raise InputError(
-                f"layer {node.name} ({node.op_type}): {precision} wants a network that is not quantised yet"
-            )
+    require_float(calibrated.model.graph, precision)
     rules = _RULES[precision]
     left = set(keep_float)
     if rules.float_projection:
         outputs = {value.name for value in calibrated.model.graph.output}
         left.update(node.name for node in calibrated.convolutions if outputs.intersection(node.output))
-    return sealed(_rewrite(calibrated, rules, [name for name in names if name not in left]))
+    return sealed(_rewrite(calibrated, precision, rules, [name for name in names if name not in left]), precision)
+
+
+def require_float(graph: GraphProto, precision: Precision) -> None:
+    """Refuses a graph that is quantised already, in whole or in part.
+
+    Raises:
+        InputError: It is; the message names the layer.
+    """
+    for node in all_nodes(graph.node):
+        if node.op_type in _QUANTISED:
+            raise InputError(f"layer {title(node)}: {precision} wants a network that is not quantised yet")
 
 
 def quantise_alone(calibrated: Calibrated, precision: Quantised, layer: str) -> bytes:
-    """Quantises the input and the weights of one convolution and leaves all else in float32."""
+    """Quantises the input and the weights of one convolution and leaves all else in float32.
+
+    Raises:
+        InputError: The quantiser fails.
+    """
     rules = _RULES[precision]._replace(operators=("Conv",), outputs=False)
-    serialised: bytes = _rewrite(calibrated, rules, [layer]).SerializeToString()
+    serialised: bytes = _rewrite(calibrated, precision, rules, [layer]).SerializeToString()
     return serialised
 
 
-def _rewrite(calibrated: Calibrated, rules: _Rules, layers: Collection[str]) -> ModelProto:
+def _rewrite(calibrated: Calibrated, precision: Quantised, rules: _Rules, layers: Collection[str]) -> ModelProto:
     """Quantises the named convolutions and what of the other operators touches them."""
     model = onnx.ModelProto()
     model.CopyFrom(calibrated.model)
@@ -125,24 +138,27 @@ def _rewrite(calibrated: Calibrated, rules: _Rules, layers: Collection[str]) -> 
         name: calibrate.TensorData(lowest=np.float32(low), highest=np.float32(high))
         for name, (low, high) in calibrated.ranges(symmetric=rules.symmetric).items()
     }
-    quantiser = qdq_quantizer.QDQQuantizer(
-        model,
-        per_channel=True,
-        reduce_range=False,
-        weight_qType=quantization.QuantType.QInt8,
-        activation_qType=quantization.QuantType.QInt8 if rules.symmetric else quantization.QuantType.QUInt8,
-        tensors_range=calibrate.TensorsData(calibrate.CalibrationMethod.MinMax, ranges),
-        nodes_to_quantize=[],
-        nodes_to_exclude=[node.name for node in model.graph.node if node.op_type == "Conv" and node.name not in layers],
-        op_types_to_quantize=list(rules.operators),
-        extra_options={
-            "ActivationSymmetric": rules.symmetric,
-            "QuantizeBias": not rules.symmetric,
-            "OpTypesToExcludeOutputQuantization": [] if rules.outputs else ["Conv"],
-            "TensorQuantOverrides": overrides,
-        },
-    )
-    quantiser.quantize_model()
+    with converting(precision, "the quantiser of ONNX Runtime"):
+        quantiser = qdq_quantizer.QDQQuantizer(
+            model,
+            per_channel=True,
+            reduce_range=False,
+            weight_qType=quantization.QuantType.QInt8,
+            activation_qType=quantization.QuantType.QInt8 if rules.symmetric else quantization.QuantType.QUInt8,
+            tensors_range=calibrate.TensorsData(calibrate.CalibrationMethod.MinMax, ranges),
+            nodes_to_quantize=[],
+            nodes_to_exclude=[
+                node.name for node in model.graph.node if node.op_type == "Conv" and node.name not in layers
+            ],
+            op_types_to_quantize=list(rules.operators),
+            extra_options={
+                "ActivationSymmetric": rules.symmetric,
+                "QuantizeBias": not rules.symmetric,
+                "OpTypesToExcludeOutputQuantization": [] if rules.outputs else ["Conv"],
+                "TensorQuantOverrides": overrides,
+            },
+        )
+        quantiser.quantize_model()
     if exact is not None:
         feed_bytes(quantiser.model.graph(), exact)
     quantiser.model.topological_sort()

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from flawline.export.calibrated import open_session
 from flawline.export.parity import ParityError
 from flawline.runtime.detector import Detector
-from flawline.runtime.errors import EngineError
 from flawline.runtime.extractor import FeatureExtractor
 
 if TYPE_CHECKING:
@@ -101,10 +100,7 @@ class Standalone:
 
     def __init__(self, model: bytes, bundle: Bundle, *, threads: int = 1) -> None:
         manifest = bundle.manifest
-        try:
-            self._session = open_session(model, threads)
-        except Exception as error:
-            raise EngineError(f"ONNX Runtime refuses the standalone file: {str(error).splitlines()[0]}") from error
+        self._session = open_session(model, threads, "the standalone file")
         self._planar = manifest.input.layout == "nchw"
         # Only its resize is used.
         self._extractor = FeatureExtractor(

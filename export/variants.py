@@ -21,6 +21,7 @@ from flawline.export.labelled import Labelled
 from flawline.export.sensitivity import layers_to_keep, sensitivity
 from flawline.runtime.bundle import manifest as facts
 from flawline.runtime.bundle.contents import gaussians
+from flawline.runtime.errors import EngineError
 from flawline.runtime.precisions import ENGINES, Precision, Quantised
 from flawline.runtime.scorer import Scorer
 
@@ -69,13 +70,17 @@ def fit_variant(
         The detector, whose manifest has the precision as its own.
 
     Raises:
-        InputError: The precision does not support an operator of the network.
+        InputError: The precision does not support an operator of the network (`require_support` tells so before).
+        EngineError: The engine of that precision refuses the network.
         MissingExtraError: The engine of that precision is not installed.
         ParityError: The detector does not score like the float detector.
     """
-    converted = _convert(precision, reference, images, threads, say)
-    manifest = msgspec.structs.replace(reference.manifest, network=converted.network, variants={})
-    fitted = fit_detector(converted, manifest, images, options, threads=threads, say=say)
+    try:
+        converted = _convert(precision, reference, images, threads, say)
+        manifest = msgspec.structs.replace(reference.manifest, network=converted.network, variants={})
+        fitted = fit_detector(converted, manifest, images, options, threads=threads, say=say)
+    except EngineError as error:
+        raise EngineError(f"in {precision}, {error}") from error
     with (
         extractor_of(reference.exported, manifest, threads=threads) as floats,
         extractor_of(converted, manifest, threads=threads) as extractor,
