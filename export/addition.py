@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from flawline.calibration.good_images import GoodImages, check_images
 from flawline.calibration.shrinkage import Estimator
 from flawline.calibration.split import draw, split
 from flawline.calibration.statistics import FactorType, StatisticsOptions
+from flawline.calibration.woodbury import Form
 from flawline.export import fidelity
 from flawline.export.draft import require_memory
 from flawline.export.features import Exported
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 else:
     threadpoolctl = LazyModule("threadpoolctl", "pip install 'flawline[fit]'")
 
+# Largest relative difference of a score to what it was when the bundle was fitted. Two engines differ by 1e-6 in fp32, two
+# good images by 1e-2.
+_SAME_SCORE = 1e-3
+
 
 def add_precision(
     path: Path,
@@ -36,6 +43,7 @@ def add_precision(
     out: Path,
     *,
     factors: FactorType | None = None,
+    form: Form | None = None,
     labelled: Labelled | None = None,
     skip_bad: bool = False,
     threads: int,
@@ -49,6 +57,7 @@ def add_precision(
         images: The good images that the bundle was fitted on.
         out: Folder to make; must not exist.
         factors: Type of the stored factors; as in the bundle if None.
+        form: Of the factors; as in the bundle if None, or what suits them where their type is another.
         labelled: Images to compare AUROC on.
         skip_bad: Whether images that cannot be read are left out, as they may have been when the bundle was fitted.
         threads: Threads that compute.
@@ -72,22 +81,23 @@ def add_precision(
         raise InputError(
             f"{path} holds no fp32 network to start from, only {', '.join(bundle.precisions)}; fit it again"
         )
+    exported = exported_from(bundle)
     with threadpoolctl.threadpool_limits(1, user_api="blas"):
         good = check_images(images, skip_bad=skip_bad)
+        for line in good.bad:
+            say(f"left out: {line}")
         chosen = _same_images(good, manifest, path)
-        exported = exported_from(bundle)
-        options = _options(manifest, factors)
+        options = _options(manifest, factors, form)
         warn_of_few(manifest, len(chosen.fitted), say)
         require_memory(manifest, exported, len(chosen.fitted), BATCH, options)
         with open_scorer(bundle, ENGINES["fp32"][0], threads=threads) as scorer:
-            scores = fidelity.Scores(
-                score(scorer, chosen.held_out, "scoring in fp32"),
-                manifest.threshold.score,
-                None if labelled is None else labelled_auroc(scorer, labelled),
-            )
+            held_out = score(scorer, chosen.held_out, "scoring in fp32")
+            _require_same_scores(held_out, bundle)
+            image_auroc = None if labelled is None else labelled_auroc(scorer, labelled)
         draft = msgspec.structs.replace(
             manifest, gaussian=msgspec.structs.replace(manifest.gaussian, factors=options.factors), parity=None
         )
+        scores = fidelity.Scores(held_out, manifest.threshold.score, image_auroc)
         reference = FloatDetector(exported, draft, scores, labelled)
         added = fit_variant(precision, reference, chosen, options, threads=threads, say=say)
     return _write(out, bundle, precision, added.manifest, added.payload)
@@ -130,7 +140,7 @@ def _same_images(good: GoodImages, manifest: facts.Manifest, path: Path) -> Imag
     )
     if manifest.fit.images < len(fitted):
         fitted = draw(fitted, manifest.fit.images, manifest.fit.seed)
-    if good.fingerprint(fitted) != manifest.fit.sources_sha256:
+    if len(held_out) != manifest.fit.calibration_images or good.fingerprint(fitted) != manifest.fit.sources_sha256:
         raise InputError(
             f"these {len(good.paths)} images are not those that {path} was fitted on ({manifest.fit.images}, and "
             f"{manifest.fit.calibration_images} held out); expected the same folder as for `flawline fit`"
@@ -138,7 +148,19 @@ def _same_images(good: GoodImages, manifest: facts.Manifest, path: Path) -> Imag
     return Images(fitted, held_out)
 
 
-def _options(manifest: facts.Manifest, factors: FactorType | None) -> StatisticsOptions:
+def _require_same_scores(scores: npt.NDArray[np.float32], bundle: bundles.Bundle) -> None:
+    """Refuses held-out images that are not those of the bundle, which keeps their scores and no hash of them."""
+    expected = bundle.statistics["calibration_scores"].astype(np.float64)
+    worst = float(np.max(np.abs(np.sort(scores) - expected) / np.maximum(expected, np.finfo(np.float32).tiny)))
+    if not worst <= _SAME_SCORE:
+        raise InputError(
+            f"the {len(scores)} held-out images do not score as those that {bundle.path} was fitted with: largest relative "
+            f"difference {worst:.2g}, tolerance {_SAME_SCORE:g}; expected the same folder as for `flawline fit`, on a "
+            "machine where `flawline verify` passes"
+        )
+
+
+def _options(manifest: facts.Manifest, factors: FactorType | None, form: Form | None) -> StatisticsOptions:
     model = manifest.gaussian
     return StatisticsOptions(
         tie=model.tie,
@@ -148,7 +170,7 @@ def _options(manifest: facts.Manifest, factors: FactorType | None) -> Statistics
         shrinkage=cast("Estimator | float | None", model.shrinkage),
         factors=factors or model.factors,
         # Of another type, another form may be the one to take.
-        form=model.form if factors in (None, model.factors) else None,
+        form=form or (model.form if factors in (None, model.factors) else None),
         seed=manifest.fit.seed,
     )
 

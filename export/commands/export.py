@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import get_args
 
 from flawline.calibration.statistics import FactorType
+from flawline.calibration.woodbury import Form
 from flawline.export.options import default_threads
 from flawline.runtime.precisions import PRECISIONS
 
@@ -43,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="PATH", type=Path, required=True, help="bundle to make, or file to make or replace"
     )
     parser.add_argument("--factors", choices=get_args(FactorType), help="of what is added (default: as in the bundle)")
+    parser.add_argument(
+        "--form",
+        choices=get_args(Form),
+        help="of the factors that are added (default: as in the bundle; with other --factors, what suits them)",
+    )
     parser.add_argument("--skip-bad", action="store_true", help="go on without images that cannot be read")
     parser.add_argument("--threads", metavar="N", type=int, default=default_threads(), help="default: all cores")
     parser.add_argument("--json", action="store_true", help="print what the gate found as JSON")
@@ -77,6 +83,7 @@ def _add(options: argparse.Namespace) -> int:
         list_images(options.images),
         options.out,
         factors=options.factors,
+        form=options.form,
         labelled=None if options.labelled is None else read_labelled(options.labelled),
         skip_bad=options.skip_bad,
         threads=options.threads,
@@ -96,7 +103,7 @@ def _standalone(options: argparse.Namespace) -> int:
     from flawline.runtime.errors import InputError
     from flawline.runtime.images import list_images, read_image
 
-    for name in ("factors", "labelled", "skip_bad"):
+    for name in ("factors", "form", "labelled", "skip_bad"):
         if getattr(options, name):
             raise InputError(
                 f"--{name.replace('_', '-')} does not go with --to standalone, only with --precision alone"
