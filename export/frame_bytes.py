@@ -1,8 +1,8 @@
 """The frame's bytes as the quantised input of the first convolution.
 
 A graph that begins with bytes less a whole number (see `normalisation`) needs no arithmetic before its first quantised
-convolution: the bytes are its input at the scale 1, the number is their zero point. A constant plane that is appended
-becomes a plane of bytes.
+convolution: the bytes are its input at the scale 1, the number is their zero point. A transposition moves bytes, a quarter
+of what floats would be. A constant plane that is appended becomes a plane of bytes.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ class ExactInput(NamedTuple):
 
     Attributes:
         tensor: What the convolution reads.
-        planes: The uint8 tensor it comes from.
+        source: The uint8 tensor that is cast.
+        planes: The tensor that a number is subtracted from: the output of the cast or of a transposition behind it.
         zero: What is subtracted.
-        between: Names of the outputs of the float nodes between the two: Cast, Sub and, for a constant plane, Pad.
+        between: Names of the outputs of the nodes that bytes need not: Cast, Sub and, for a constant plane, Pad.
         plane: Byte of the constant plane; None without one.
     """
 
     tensor: str
+    source: str
     planes: str
     zero: int
     between: tuple[str, ...]
@@ -55,7 +57,8 @@ def exact_input(graph: GraphProto, layers: Collection[str]) -> ExactInput | None
     """
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     cast = next((node for node in graph.node if node.op_type == "Cast"), None)
-    centred = _only_reader(graph, cast, "Sub")
+    moved = _only_reader(graph, cast, "Transpose")
+    centred = _only_reader(graph, cast if moved is None else moved, "Sub")
     if cast is None or centred is None:
         return None
     zero = _byte(constants, centred.input[1], 0)
@@ -69,7 +72,7 @@ def exact_input(graph: GraphProto, layers: Collection[str]) -> ExactInput | None
         return None
     if not readers or any(node.op_type != "Conv" or node.name not in layers for node in readers):
         return None
-    return ExactInput(between[-1], cast.input[0], zero, tuple(between), plane)
+    return ExactInput(between[-1], cast.input[0], centred.input[0], zero, tuple(between), plane)
 
 
 def feed_bytes(graph: GraphProto, exact: ExactInput) -> None:
@@ -78,14 +81,18 @@ def feed_bytes(graph: GraphProto, exact: ExactInput) -> None:
     The graph may hold constants afterwards that nothing reads.
     """
     quantise = next(node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == exact.tensor)
-    read = quantise.output[0]
+    read, cast = quantise.output[0], exact.between[0]
+    planes = exact.source if exact.planes == cast else exact.planes
+    now = {cast: exact.source} | ({} if exact.plane is not None else {read: planes})
     for node in list(graph.node):
         if node.output[0] == read or node.output[0] in exact.between:
             graph.node.remove(node)
-        elif exact.plane is None:
-            node.input[:] = [exact.planes if name == read else name for name in node.input]
+        else:
+            node.input[:] = [now.get(name, name) for name in node.input]
+    for value in [value for value in graph.value_info if value.name == planes]:
+        graph.value_info.remove(value)  # it says float
     if exact.plane is not None:
-        _append_plane(graph, exact.planes, exact.plane, read)
+        _append_plane(graph, planes, exact.plane, read)
 
 
 def _append_plane(graph: GraphProto, planes: str, level: int, output: str) -> None:

@@ -77,9 +77,9 @@ def test_folded_convolution_equals_float64_up_to_the_border(normalisation: dict[
 @pytest.mark.parametrize(
     ("channels", "normalisation", "expected"),
     [
-        (1, IMAGENET, (2, ["Transpose", "Cast", "Sub", "Pad", "Conv"])),
-        (1, LIKE_ALL, (1, ["Transpose", "Cast", "Sub", "Conv"])),
-        (3, IMAGENET, (3, ["Transpose", "Cast", "Sub", "Conv"])),
+        (1, IMAGENET, (2, ["Cast", "Transpose", "Sub", "Pad", "Conv"])),
+        (1, LIKE_ALL, (1, ["Cast", "Transpose", "Sub", "Conv"])),
+        (3, IMAGENET, (3, ["Cast", "Transpose", "Sub", "Conv"])),
     ],
 )
 def test_convolution_sees_no_more_planes_than_it_must(
@@ -88,6 +88,14 @@ def test_convolution_sees_no_more_planes_than_it_must(
     model = composed(network(), channels, **normalisation)
     weight = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("weight"))
     assert (weight.dims[1], operators(model)[: len(expected[1])]) == expected
+
+
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+@pytest.mark.parametrize("graph", [network(), network(group=3)], ids=["folded", "normalised"])
+def test_bytes_are_cast_before_anything_else_is_done_with_them(graph: FeatureGraph, layout: str) -> None:
+    """As TensorRT demands."""
+    model = composed(graph, 3, layout=layout, **IMAGENET)
+    assert [node.op_type for node in model.graph.node if "frame" in node.input] == ["Cast"]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +109,7 @@ def test_convolution_sees_no_more_planes_than_it_must(
 )
 def test_where_folding_would_not_be_exact_the_image_is_normalised(graph: FeatureGraph) -> None:
     model = composed(graph, 3, **IMAGENET)
-    assert operators(model)[:4] == ["Transpose", "Cast", "Mul", "Add"]
+    assert operators(model)[:4] == ["Cast", "Transpose", "Mul", "Add"]
 
 
 @pytest.mark.parametrize(("normalisation", "planes"), [(IMAGENET, 4), (LIKE_ALL, 3), (BRIGHT, 4)])
