@@ -1,6 +1,7 @@
 """One precision of a detector, fitted: statistics from the graph that will run, threshold, proof, golden frames."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from flawline.calibration import conformal
 from flawline.calibration.statistics import EmbeddingReader, Statistics, StatisticsOptions, collect
-from flawline.export import fidelity, parity
+from flawline.export import factor_parity, fidelity, parity
 from flawline.export.features import Exported
 from flawline.runtime import bundle as bundles
 from flawline.runtime.bundle import manifest as facts
@@ -79,7 +80,7 @@ def fit_detector(
 
     Raises:
         InputError: The images do not suffice, or their features are not finite or do not vary.
-        ParityError: The scores are not those of the textbook formula.
+        ParityError: Scores, or distances by the packed factors, are not those of the textbook formula.
     """
     statistics = _collect(exported, manifest, images.fitted, options, threads)
     model = msgspec.structs.replace(manifest.gaussian, form=statistics.gaussians.form, rank=statistics.gaussians.rank)
@@ -104,6 +105,12 @@ def fit_detector(
             f"{report['map_relative_error_max']:.1e}, on {len(checked)} held-out images"
         )
         golden = _golden(scorer, manifest, evenly(images.held_out, _GOLDEN_FRAMES))
+    report |= _check_factors(exported, manifest, images.held_out, statistics, options, threads)
+    say(
+        f"distances by {options.factors} factors equal a float64 solve with the covariances within "
+        f"{report['factor_error_p99']:.1e} (99 % of them) to {report['factor_error_max']:.1e} (all), on "
+        f"{report['factor_vectors']} held-out embeddings"
+    )
     threshold = conformal.threshold(scores, manifest.threshold.false_reject_rate)
     return Fitted(
         manifest=msgspec.structs.replace(
@@ -155,11 +162,29 @@ def extractor_of(exported: Exported, manifest: facts.Manifest, *, threads: int, 
 def _collect(
     exported: Exported, manifest: facts.Manifest, fitted: Sequence[Path], options: StatisticsOptions, threads: int
 ) -> Statistics:
-    size, dimension = exported.map_size, manifest.projection.dimension
-    with extractor_of(exported, manifest, threads=threads, batch=BATCH) as extractor:
-        reader = EmbeddingReader(extractor, size, manifest.map.upsampling, threads=threads)
+    with _reader(exported, manifest, threads) as reader:
         good = progress(frames(fitted), total=len(fitted), label="fitting")
-        return collect(reader, good, len(fitted), size, dimension, options)
+        return collect(reader, good, len(fitted), exported.map_size, manifest.projection.dimension, options)
+
+
+def _check_factors(
+    exported: Exported,
+    manifest: facts.Manifest,
+    held_out: Sequence[Path],
+    statistics: Statistics,
+    options: StatisticsOptions,
+    threads: int,
+) -> facts.Report:
+    chosen = evenly(held_out, factor_parity.IMAGES)
+    with _reader(exported, manifest, threads) as reader:
+        values = np.concatenate(list(reader.batches(frames(chosen))))
+    return factor_parity.check(values, statistics, options.factors, threads=threads)
+
+
+@contextmanager
+def _reader(exported: Exported, manifest: facts.Manifest, threads: int) -> Iterator[EmbeddingReader]:
+    with extractor_of(exported, manifest, threads=threads, batch=BATCH) as extractor:
+        yield EmbeddingReader(extractor, exported.map_size, manifest.map.upsampling, threads=threads)
 
 
 def _golden(scorer: Scorer, manifest: facts.Manifest, paths: Sequence[Path]) -> list[bundles.Golden]:

@@ -215,7 +215,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     threshold: Threshold
     fit: Fit
     parity: Report | None
-    """Scores against the textbook formula on the same features: "reference" names it, the rest are numbers."""
+    """Scores, and distances by the packed factors, against the textbook formula on the same features: "reference" names
+    it, the rest are numbers."""
     fidelity: Report | None = None
     """Scores against those of the float detector, where the network is in another precision; likewise."""
     variants: dict[Precision, Variant] = {}
