@@ -1,6 +1,9 @@
 """How much memory a calibration takes, estimated before it starts."""
 
-from flawline.runtime.kernels import packed_size
+import numpy as np
+import numpy.typing as npt
+
+from flawline.runtime.kernels import packed_size, padded_rows
 
 _WORKING_BYTES = 150 << 20
 
@@ -10,8 +13,9 @@ def calibration_bytes(
     gaussians: int,
     components: int,
     dimension: int,
-    factor_bytes: int,
+    factors: npt.DTypeLike,
     sample_values: int,
+    compared_values: int,
     network_bytes: int,
     batch_bytes: int,
 ) -> int:
@@ -21,8 +25,9 @@ def calibration_bytes(
         gaussians: Gaussians G.
         components: Components K of each.
         dimension: Channels d of an embedding.
-        factor_bytes: Bytes of one number of a factor, 2 or 4.
+        factors: float16, float32, or int8, which has an fp16 scale for each row.
         sample_values: Numbers in the embeddings that are kept for mixtures or shrinkage.
+        compared_values: Numbers in the embeddings for which the packed factors are compared with the covariances.
         network_bytes: Size of the ONNX file.
         batch_bytes: Bytes of one batch of embeddings.
 
@@ -32,9 +37,13 @@ def calibration_bytes(
     scatter = gaussians * dimension * dimension * 8
     # A mixture's covariances come beside the scatter; a single Gaussian's takes its place.
     covariance = gaussians * components * dimension * dimension * 8 if components > 1 else 0
-    factors = gaussians * components * packed_size(dimension) * factor_bytes
+    dtype = np.dtype(factors)
+    row_scales = padded_rows(dimension) * np.dtype(np.float16).itemsize if dtype == np.int8 else 0
+    packed = gaussians * components * (packed_size(dimension) * dtype.itemsize + row_scales)
+    # The sample is gone when the factors are compared.
+    values = max(sample_values, compared_values) * 4
     # Held by the engine twice (the file and its packed weights), and by the reference in float64.
     network = 4 * network_bytes
     # Feature maps on the way through the network are of the order of what comes out.
     batches = 8 * batch_bytes
-    return scatter + covariance + factors + sample_values * 4 + network + batches + _WORKING_BYTES
+    return scatter + covariance + packed + values + network + batches + _WORKING_BYTES

@@ -6,6 +6,7 @@ from flawline.calibration.gaussian import assignment
 from flawline.calibration.good_images import GoodImages
 from flawline.calibration.memory import calibration_bytes
 from flawline.calibration.statistics import FACTOR_DTYPES, StatisticsOptions
+from flawline.export import factor_parity
 from flawline.export.features import Exported
 from flawline.export.fitting import Images
 from flawline.export.options import FitOptions
@@ -98,8 +99,9 @@ def require_memory(
             gaussians=manifest.gaussian.count,
             components=model.components,
             dimension=manifest.projection.dimension,
-            factor_bytes=np.dtype(FACTOR_DTYPES[model.factors]).itemsize,
+            factors=FACTOR_DTYPES[model.factors],
             sample_values=images * embedding_values if model.needs_sample else 0,
+            compared_values=min(manifest.fit.calibration_images, factor_parity.IMAGES) * embedding_values,
             network_bytes=len(exported.features),
             batch_bytes=batch * embedding_values * 4,
         ),

@@ -37,6 +37,8 @@ print(json.dumps({"status": status, "needed": needed, "taken": resident("VmHWM")
         "--backbone resnet18 --dim 100",
         "--backbone resnet18 --dim 48 --tie global --shrinkage oas",
         "--backbone wide-resnet50-2 --dim 32 --map-stride 8",
+        "--backbone resnet18 --dim 150 --precision int8-openvino --factors fp32 --form triangle",
+        "--backbone efficientnet-lite0 --dim 100 --precision fp16 --factors int8",
     ],
 )
 def test_a_fit_takes_the_memory_that_it_announces(words, good_images, tmp_path):
