@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING
 from flawline.calibration.good_images import check_images
 from flawline.calibration.split import draw, split
 from flawline.export.draft import describe, draft, require_memory
-from flawline.export.features import export_features, open_backbone
+from flawline.export.features import Exported, export_features, open_backbone
 from flawline.export.fitting import BATCH, Images, Say, fit_detector, warn_of_few
+from flawline.export.labelled import Labelled
 from flawline.export.options import FitOptions
-from flawline.export.variants import FloatDetector, fit_variant
+from flawline.export.variants import FloatDetector, fit_variant, labelled_auroc
 from flawline.runtime import bundle as bundles
+from flawline.runtime.bundle import manifest as facts
+from flawline.runtime.bundle.contents import gaussians
+from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
+from flawline.runtime.precisions import ENGINES
+from flawline.runtime.scorer import Scorer
 
 if TYPE_CHECKING:
     import threadpoolctl
@@ -22,7 +28,14 @@ else:
 __all__ = ["FitOptions", "fit_bundle"]
 
 
-def fit_bundle(images: Sequence[Path], out: Path, options: FitOptions, say: Say = lambda line: None) -> bundles.Bundle:
+def fit_bundle(
+    images: Sequence[Path],
+    out: Path,
+    options: FitOptions,
+    say: Say = lambda line: None,
+    *,
+    labelled: Labelled | None = None,
+) -> bundles.Bundle:
     """Fits a detector and writes its bundle.
 
     The float detector is always fitted and held to the textbook formula. A bundle in another precision holds that one
@@ -33,6 +46,7 @@ def fit_bundle(images: Sequence[Path], out: Path, options: FitOptions, say: Say 
         out: Folder to make; must not exist.
         options: Everything else.
         say: Takes each line that tells what is being done.
+        labelled: Images to compare AUROC on, where a precision other than fp32 is asked for.
 
     Returns:
         The bundle, as it was read back.
@@ -43,13 +57,18 @@ def fit_bundle(images: Sequence[Path], out: Path, options: FitOptions, say: Say 
         ParityError: The detector does not score like its reference.
     """
     bundles.require_free(out)
+    if labelled is not None and options.precision == "fp32":
+        raise InputError(
+            "--labelled goes with a --precision other than fp32, whose AUROC is compared with that of fp32; for the AUROC "
+            "of a bundle see `flawline evaluate`"
+        )
     # One BLAS thread: the products are small, so that more would only wait for each other, and the sums stay the same on
     # any number of cores.
     with threadpoolctl.threadpool_limits(1, user_api="blas"):
-        return _fit(images, out, options, say)
+        return _fit(images, out, options, labelled, say)
 
 
-def _fit(images: Sequence[Path], out: Path, options: FitOptions, say: Say) -> bundles.Bundle:
+def _fit(images: Sequence[Path], out: Path, options: FitOptions, labelled: Labelled | None, say: Say) -> bundles.Bundle:
     # Refuses an impossible rate or an empty folder before any image is decoded.
     _split(images, options)
     backbone = open_backbone(
@@ -82,11 +101,41 @@ def _fit(images: Sequence[Path], out: Path, options: FitOptions, say: Say) -> bu
     say(describe(manifest))
     warn_of_few(manifest, len(chosen.fitted), say)
     require_memory(manifest, exported, len(chosen.fitted), BATCH, options.statistics)
-    fitted = fit_detector(exported, manifest, chosen, options.statistics, threads=options.threads, say=say)
-    if options.precision != "fp32":
-        reference = FloatDetector(exported, fitted.manifest, fitted.scores)
-        fitted = fit_variant(options.precision, reference, chosen, options.statistics, threads=options.threads, say=say)
+    if options.precision == "fp32":
+        fitted = fit_detector(exported, manifest, chosen, options.statistics, threads=options.threads, say=say)
+    else:
+        fitted = fit_variant(
+            options.precision,
+            _float_detector(exported, manifest, chosen, options, labelled, say),
+            chosen,
+            options.statistics,
+            threads=options.threads,
+            say=say,
+        )
     return bundles.write(out, fitted.manifest, *fitted.payload)
+
+
+def _float_detector(
+    exported: Exported,
+    manifest: facts.Manifest,
+    images: Images,
+    options: FitOptions,
+    labelled: Labelled | None,
+    say: Say,
+) -> FloatDetector:
+    """Fits the float detector, of which no factors are held while another precision is fitted beside it."""
+    fitted = fit_detector(exported, manifest, images, options.statistics, threads=options.threads, say=say)
+    scores = fitted.scores
+    if labelled is not None:
+        with Scorer(
+            exported.features,
+            fitted.manifest,
+            gaussians(fitted.manifest, fitted.payload.statistics),
+            backend=ENGINES["fp32"][0],
+            threads=options.threads,
+        ) as scorer:
+            scores = scores._replace(image_auroc=labelled_auroc(scorer, labelled))
+    return FloatDetector(exported, fitted.manifest, scores, labelled)
 
 
 def _split(images: Sequence[Path], options: FitOptions) -> Images:

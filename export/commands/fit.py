@@ -54,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     images.add_argument("--group-by", metavar="REGEX", help="images whose names give the same match stay together")
     images.add_argument("--skip-bad", action="store_true", help="go on without images that cannot be read")
+    images.add_argument(
+        "--labelled",
+        metavar="DIR",
+        type=Path,
+        help="with --precision, also compare AUROC on this folder (MVTec layout: test/good, test/KIND)",
+    )
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of every random draw (default: %(default)s)")
     parser.add_argument("--threads", metavar="N", type=int, default=default.threads, help="default: all cores")
     parser.add_argument("--json", action="store_true", help="print the manifest's facts as JSON")
@@ -62,13 +68,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Fits and writes; prints what came of it."""
     from flawline.export.fit import fit_bundle
+    from flawline.export.labelled import read_labelled
     from flawline.export.parity import ParityError
     from flawline.runtime.commands.info import as_json
     from flawline.runtime.images import list_images
 
     try:
         bundle = fit_bundle(
-            list_images(options.good), options.out, fit_options(options), lambda line: sys.stderr.write(line + "\n")
+            list_images(options.good),
+            options.out,
+            fit_options(options),
+            lambda line: sys.stderr.write(line + "\n"),
+            labelled=None if options.labelled is None else read_labelled(options.labelled),
         )
     except ParityError as error:
         sys.stderr.write(f"flawline fit: {error}\n")

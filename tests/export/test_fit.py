@@ -1,5 +1,6 @@
 import importlib
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from flawline.calibration.statistics import StatisticsOptions
 from flawline.export import parity
 from flawline.export.fit import FitOptions, fit_bundle
 from flawline.runtime import Detector, InputError, ResourceError
+from flawline.runtime import bundle as bundles
 from flawline.runtime.images import list_images, read_image, write_image
+from flawline.runtime.kernels import pack, unpack
 
 
 def options(tiny_network, **changes):
@@ -130,6 +133,55 @@ def test_an_artefact_that_scores_differently_is_caught_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_one_packed_row_that_is_off_is_caught_and_nothing_is_written(
+    good_images, tiny_network, tmp_path, monkeypatch, capsys
+):
+    # The planted fault: 5 % in one row of one position's factor, which moves no score.
+    from flawline.export import fitting
+
+    collect = fitting.collect
+
+    def off(*arguments):
+        statistics = collect(*arguments)
+        factors = statistics.gaussians.factors
+        rows = unpack(factors[100, 0], 10)
+        rows[4] *= 1.05
+        factors[100, 0] = pack(rows)
+        return statistics
+
+    monkeypatch.setattr(fitting, "collect", off)
+    out = tmp_path / "made.flaw"
+    words = f"fit {good_images} --out {out} --backbone {tiny_network} --layers fine,coarse --image-size 64 --dim 10"
+    assert main(words.split()) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("scores equal ") for line in lines)
+    assert lines[-1].startswith("flawline fit: the packed fp16 factors (triangle) do not give the distances of their")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_error_of_the_factors_is_said_kept_and_shown(good_images, tiny_network, tmp_path, capsys):
+    lines = []
+    bundle = fit_bundle(list_images(good_images), tmp_path / "made.flaw", options(tiny_network), lines.append)
+    report = bundles.read(bundle.path).manifest.parity
+    assert 0 < report["factor_error_p99"] <= report["factor_error_max"]
+    assert (
+        f"within {report['factor_error_p99']:.1e} (99 % of them) to {report['factor_error_max']:.1e} (all)" in lines[-1]
+    )
+    assert main(["info", str(bundle.path)]) == 0
+    assert f"factor_error_max {report['factor_error_max']:.3g}, factor_error_p99 " in capsys.readouterr().out
+
+
+def test_a_border_that_never_varies_is_within_the_error_of_the_maps(good_images, tiny_network, tmp_path):
+    for path in list_images(good_images):
+        frame = np.zeros_like(read_image(path))
+        frame[24:-24, 32:-32] = read_image(path)[24:-24, 32:-32]
+        write_image(tmp_path / path.name, frame)
+    made = options(tiny_network, smoothing_px=0.0)
+    bundle = fit_bundle(list_images(tmp_path), tmp_path / "made.flaw", made)
+    assert (bundle.golden[0].map[0] == 0).all()
+    assert 0 < bundles.read(bundle.path).manifest.parity["map_relative_error_max"] <= 2e-3
+
+
 @pytest.mark.parametrize("upsampling", ["bilinear", "nearest"])
 def test_a_kernel_that_sums_the_scales_wrongly_is_caught(upsampling, good_images, tiny_network, tmp_path, monkeypatch):
     # The planted fault: coarse maps are read a pixel off, in calibration and in scoring alike.
@@ -151,6 +203,45 @@ def test_too_little_memory_is_an_error_at_the_start(good_images, tiny_network, t
     monkeypatch.setattr(memory, "available_bytes", lambda: 100 << 20)
     with pytest.raises(ResourceError, match=r"0\.1 GB are available; lower --dim"):
         fit_bundle(list_images(good_images), tmp_path / "made.flaw", options(tiny_network))
+
+
+def test_float_factors_are_not_held_while_another_precision_is_fitted(good_images, tiny_network, tmp_path, monkeypatch):
+    from flawline.export import fit
+
+    float_factors, fit_detector, fit_variant = [], fit.fit_detector, fit.fit_variant
+
+    def remember(*arguments, **named):
+        fitted = fit_detector(*arguments, **named)
+        float_factors.append(weakref.ref(fitted.payload.statistics["factors"]))
+        return fitted
+
+    def check(*arguments, **named):
+        assert len(float_factors) == 1
+        assert float_factors[0]() is None
+        return fit_variant(*arguments, **named)
+
+    monkeypatch.setattr(fit, "fit_detector", remember)
+    monkeypatch.setattr(fit, "fit_variant", check)
+    made = options(tiny_network, precision="int8")
+    assert fit_bundle(list_images(good_images), tmp_path / "made.flaw", made).precisions == ("int8",)
+
+
+def test_a_precision_is_compared_by_auroc_where_labels_exist(good_images, tiny_network, tiny_dataset, tmp_path, capsys):
+    words = (
+        f"fit {good_images} --out {tmp_path}/made.flaw --backbone {tiny_network} --layers fine,coarse --image-size 64 "
+        f"--dim 10 --precision int8 --labelled {tiny_dataset} --json"
+    )
+    assert main(words.split()) == 0
+    report = json.loads(capsys.readouterr().out)["manifest"]["fidelity"]
+    assert report["image_auroc_drop"] == report["float_image_auroc"] - report["image_auroc"]
+    assert report["float_image_auroc"] > 0.9
+
+
+def test_labelled_images_have_nothing_to_compare_in_fp32(good_images, tiny_network, tiny_dataset, tmp_path, capsys):
+    words = f"fit {good_images} --out {tmp_path}/made.flaw --backbone {tiny_network} --labelled {tiny_dataset}"
+    assert main(words.split()) == 2
+    assert "--labelled goes with a --precision other than fp32" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_split_the_rate_and_the_groups_are_recorded(good_images, tiny_network, tmp_path):
