@@ -18,6 +18,7 @@ from flawline.export.draft import require_memory
 from flawline.export.features import Exported
 from flawline.export.fitting import BATCH, Images, Say, score, warn_of_few
 from flawline.export.labelled import Labelled
+from flawline.export.support import require_support
 from flawline.export.variants import FloatDetector, fit_variant, labelled_auroc
 from flawline.runtime import bundle as bundles
 from flawline.runtime.bundle import manifest as facts
@@ -68,7 +69,10 @@ def add_precision(
 
     Raises:
         BundleError: The bundle is damaged.
-        InputError: It holds the precision, or no float network; the images are not those that it was fitted on.
+        InputError: It holds the precision, or no float network, or one that the precision does not support; the images are
+            not those that it was fitted on.
+        EngineError: The engine of the precision refuses the network.
+        MissingExtraError: That engine is not installed.
         ParityError: The detector does not score like the float detector.
         ResourceError: Memory or disk would not suffice.
     """
@@ -82,6 +86,7 @@ def add_precision(
             f"{path} holds no fp32 network to start from, only {', '.join(bundle.precisions)}; fit it again"
         )
     exported = exported_from(bundle)
+    require_support(precision, exported, manifest, threads=threads)
     with threadpoolctl.threadpool_limits(1, user_api="blas"):
         good = check_images(images, skip_bad=skip_bad)
         for line in good.bad:
