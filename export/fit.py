@@ -11,6 +11,7 @@ from flawline.export.features import Exported, export_features, open_backbone
 from flawline.export.fitting import BATCH, Images, Say, fit_detector, warn_of_few
 from flawline.export.labelled import Labelled
 from flawline.export.options import FitOptions
+from flawline.export.support import require_support
 from flawline.export.variants import FloatDetector, fit_variant, labelled_auroc
 from flawline.runtime import bundle as bundles
 from flawline.runtime.bundle import manifest as facts
@@ -104,6 +105,7 @@ def _fit(images: Sequence[Path], out: Path, options: FitOptions, labelled: Label
     if options.precision == "fp32":
         fitted = fit_detector(exported, manifest, chosen, options.statistics, threads=options.threads, say=say)
     else:
+        require_support(options.precision, exported, manifest, threads=options.threads)
         fitted = fit_variant(
             options.precision,
             _float_detector(exported, manifest, chosen, options, labelled, say),
