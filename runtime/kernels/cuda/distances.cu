@@ -1,0 +1,77 @@
+// Mahalanobis distances (`items.cuh`): of vectors, and of feature maps that are upsampled and summed on the way.
+#include "items.cuh"
+#include "maps.cuh"
+
+// Vectors as they are: (frames, outputs, d), or (frames, 1, d) with one for all outputs.
+struct Vectors {
+    const float* data;
+    int64 frame_stride;
+    int64 output_stride;
+};
+
+struct VectorDistances {
+    Work work;
+    Vectors source;
+};
+
+// Of `work.factors.dimension` channels each.
+struct MapDistances {
+    Work work;
+    FeatureMaps source;
+};
+
+// Writes channels first, first + step, ... of a vector, `apart` floats from each other.
+__device__ __forceinline__ void embed(const Vectors& source, int2 vector, int first, int step, int dimension, int apart,
+                                      float* target) {
+    const float* data = source.data + vector.x * source.frame_stride + vector.y * source.output_stride;
+    for (int c = first; c < dimension; c += step) target[c * apart] = data[c];
+}
+
+__device__ __forceinline__ void embed(const FeatureMaps& source, int2 vector, int first, int step, int dimension,
+                                      int apart, float* target) {
+    for (int i = 0; i < source.count; ++i) {
+        const Corners corners(source.maps[i], vector.x, vector.y / source.width, vector.y % source.width);
+        for (int c = first; c < dimension; c += step) {
+            const float value = corners.at(c);
+            target[c * apart] = i ? target[c * apart] + value : value;
+        }
+    }
+}
+
+template <class Element, int kVectors, class Source>
+__device__ __forceinline__ void embed_and_score(const Work& work, const Source& source) {
+    FLAWLINE_SHARED(float, embedded);
+    const int slots = blockDim.z, dimension = work.factors.dimension, first_item = blockIdx.x * slots;
+    // Items first, so that neighbouring lanes read neighbouring positions.
+    const int thread = (threadIdx.z * blockDim.y + threadIdx.y) * kWarp + threadIdx.x;
+    const int threads = slots * blockDim.y * kWarp;
+    const int slot = thread % slots, n = thread / slots % kVectors;
+    const int first = thread / (slots * kVectors), step = threads / (slots * kVectors);
+    float* target = embedded + slot * spacing<kVectors>(dimension) + dimension % 2 * kVectors + n;
+    const int2 vector = vector_of<kVectors>(work, first_item + slot, n);
+    // Nobody looks at the distance of a vector that is not there.
+    if (vector.x >= 0) embed(source, vector, first, step, dimension, kVectors, target);
+    __syncthreads();
+    score<Element, kVectors>(work, first_item, slots, embedded, embedded + slots * spacing<kVectors>(dimension));
+}
+
+#define FLAWLINE_DISTANCES(element, name, vectors)                                                                 \
+    FLAWLINE_RESIDENT_KERNEL(kMostThreads, kLeastBlocks, vector_distances_##name##_##vectors, VectorDistances) {   \
+        embed_and_score<element, vectors>(job.work, job.source);                                                   \
+    }                                                                                                              \
+    FLAWLINE_RESIDENT_KERNEL(kMostThreads, kLeastBlocks, map_distances_##name##_##vectors, MapDistances) {         \
+        embed_and_score<element, vectors>(job.work, job.source);                                                   \
+    }
+
+FLAWLINE_DISTANCES(uint16, half, 1)
+FLAWLINE_DISTANCES(uint16, half, 2)
+FLAWLINE_DISTANCES(uint16, half, 4)
+FLAWLINE_DISTANCES(uint16, half, 8)
+FLAWLINE_DISTANCES(float, single, 1)
+FLAWLINE_DISTANCES(float, single, 2)
+FLAWLINE_DISTANCES(float, single, 4)
+FLAWLINE_DISTANCES(float, single, 8)
+FLAWLINE_DISTANCES(int8, byte, 1)
+FLAWLINE_DISTANCES(int8, byte, 2)
+FLAWLINE_DISTANCES(int8, byte, 4)
+FLAWLINE_DISTANCES(int8, byte, 8)
