@@ -70,11 +70,11 @@ def check(embeddings: npt.NDArray[np.float32], statistics: Statistics, factors: 
     if not (p99 <= tolerance.p99 and worst <= tolerance.maximum):
         raise ParityError(
             f"the packed {factors} factors ({form}) do not give the distances of their covariances: relative error {p99:.2g} "
-            f"(99th percentile) to {worst:.2g} (largest) on {errors.size} held-out embeddings, tolerances {tolerance.p99:g} and "
+            f"(99th percentile) to {worst:.2g} (largest) on {len(errors)} held-out images, tolerances {tolerance.p99:g} and "
             f"{tolerance.maximum:g}; take --factors fp32 or --form triangle, or raise --epsilon; nothing was written"
         )
     return {
-        "factor_vectors": errors.size,
+        "factor_images": len(errors),
         "factor_error_p99": p99,
         "factor_error_max": worst,
         "factor_error_p99_tolerance": tolerance.p99,

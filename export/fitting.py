@@ -109,7 +109,7 @@ def fit_detector(
     say(
         f"distances by {options.factors} factors equal a float64 solve with the covariances within "
         f"{report['factor_error_p99']:.1e} (99 % of them) to {report['factor_error_max']:.1e} (all), on "
-        f"{report['factor_vectors']} held-out embeddings"
+        f"{report['factor_images']} held-out images"
     )
     threshold = conformal.threshold(scores, manifest.threshold.false_reject_rate)
     return Fitted(

@@ -46,7 +46,7 @@ def test_factors_give_the_distances_of_their_covariances_as_far_as_type_and_form
     tolerance = factor_parity.TOLERANCES[form, factors]
     assert 0 < report["factor_error_p99"] <= report["factor_error_max"] <= tolerance.maximum
     assert report["factor_error_p99"] <= report["factor_error_p99_tolerance"] == tolerance.p99
-    assert report["factor_vectors"] == factor_parity.IMAGES * HEIGHT * WIDTH
+    assert report["factor_images"] == factor_parity.IMAGES
 
 
 def test_what_is_measured_is_the_rounding_of_the_type(values):
