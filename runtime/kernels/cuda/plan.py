@@ -81,7 +81,8 @@ def plan(gaussians: Gaussians, frames: int, *, projected: bool = False) -> Plan:
         The plan with the most vectors to an item that fits a block's shared memory.
 
     Raises:
-        InputError: The number of frames is not positive, or not even one vector fits.
+        InputError: The number of frames is not positive, or not even one vector fits: from about 12,000 dimensions on, and a
+            thousand if they are projected.
     """
     require_count("frames", frames)
     warps = _warps(gaussians, least=2 if projected else 1)
@@ -94,8 +95,8 @@ def plan(gaussians: Gaussians, frames: int, *, projected: bool = False) -> Plan:
             if held >= slots and layout.shared_bytes <= MOST_SHARED_BYTES:
                 return Plan(work, layout, columns)
     raise InputError(
-        f"gaussians: received {gaussians.components} components of {gaussians.dimension} dimensions, expected those of "
-        f"which a block holds one vector in {MOST_SHARED_BYTES} bytes of shared memory; project to fewer dimensions"
+        f"gaussians: received {gaussians.components} components of {gaussians.dimension} dimensions, expected what "
+        f"fits {MOST_SHARED_BYTES} bytes of shared memory; project to fewer dimensions"
     )
 
 

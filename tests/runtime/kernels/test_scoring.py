@@ -7,44 +7,24 @@ import numpy as np
 import pytest
 
 from flawline.runtime.kernels import MahalanobisMap, embeddings, implementations, mahalanobis, pack, smooth
-
-DIMENSIONS = (1, 7, 8, 9, 15, 16, 17, 63, 64, 65, 100, 101, 150)
-DTYPES = ("float16", "float32", "int8")
-# Dimension and rank.
-RANKS = (
-    (1, 1),
-    (2, 1),
-    (7, 6),
-    (8, 7),
-    (9, 1),
-    (9, 8),
-    (16, 8),
-    (17, 9),
-    (33, 17),
-    (64, 63),
-    (65, 8),
-    (100, 33),
-    (101, 50),
+from tests.runtime.kernels.cases import (
+    BATCHES,
+    DIMENSIONS,
+    DTYPES,
+    MAP_TIES,
+    RANKS,
+    SHAPES,
+    SIZE,
+    STORED,
+    TIES,
+    TOLERANCE,
+    WOODBURY_TOLERANCE,
+    poisoned,
+    random_maps,
+    size_for,
 )
-TIES = ("position", "column", "global", "classes")
-# Type of the elements and rank.
-STORED = (("float16", None), ("float32", None), ("int8", None), ("float16", 20), ("int8", 21))
-BATCHES = (1, 2, 3, 8, 9)
-# The factors that were stored are the ones compared, so that only fp32 arithmetic is left to differ, for any dtype; and
-# in the Woodbury form also what the difference of two numbers enlarges.
-TOLERANCE = 1e-5
-WOODBURY_TOLERANCE = 3e-5
-SIZE = (7, 5)
-SHAPES = {1: [(7, 5)], 2: [(7, 5), (3, 2)], 3: [(9, 11), (7, 5), (1, 3)]}
+
 NATIVE = [name for name in implementations() if name != "reference"]
-
-
-def poisoned(*shape):
-    return np.full(shape, np.nan, np.float32)
-
-
-def random_maps(rng, batch, d, shapes):
-    return [rng.standard_normal((batch, d, *shape)).astype(np.float32) for shape in shapes]
 
 
 @pytest.mark.parametrize("tie", TIES)
@@ -53,8 +33,7 @@ def random_maps(rng, batch, d, shapes):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("implementation", implementations())
 def test_distances_are_those_of_the_textbook(implementation, dtype, d, components, tie, make_gaussians, textbook, rng):
-    size = (3, 5) if d > 100 else SIZE
-    gaussians = make_gaussians(size, d, tie=tie, components=components, dtype=dtype)
+    gaussians = make_gaussians(size_for(d), d, tie=tie, components=components, dtype=dtype)
     vectors = 1 if tie == "classes" else gaussians.outputs
     x = rng.standard_normal((max(BATCHES), vectors, d)).astype(np.float32)
     expected = textbook(x, gaussians)
@@ -95,7 +74,7 @@ def test_a_difference_that_rounding_makes_negative_is_no_distance_at_all(impleme
 @pytest.mark.parametrize("sigma", [0.0, 1.3, 4.0])
 @pytest.mark.parametrize("scales", [1, 2, 3])
 @pytest.mark.parametrize("upsampling", ["bilinear", "nearest"])
-@pytest.mark.parametrize("tie", ["position", "column", "global"])
+@pytest.mark.parametrize("tie", MAP_TIES)
 @pytest.mark.parametrize("implementation", implementations())
 def test_map_is_embeddings_then_distances_then_smoothing(
     implementation, tie, upsampling, scales, sigma, make_gaussians, rng
@@ -117,7 +96,7 @@ def test_map_is_embeddings_then_distances_then_smoothing(
 
 
 @pytest.mark.parametrize(("dtype", "rank"), STORED)
-@pytest.mark.parametrize("tie", ["position", "column", "global"])
+@pytest.mark.parametrize("tie", MAP_TIES)
 @pytest.mark.parametrize("implementation", NATIVE)
 def test_bits_do_not_depend_on_threads(implementation, tie, dtype, rank, make_gaussians, rng):
     gaussians = make_gaussians(SIZE, 33, tie=tie, components=2, dtype=dtype, rank=rank)
@@ -136,7 +115,7 @@ def test_bits_do_not_depend_on_threads(implementation, tie, dtype, rank, make_ga
 
 
 @pytest.mark.parametrize(("dtype", "rank"), STORED)
-@pytest.mark.parametrize("tie", ["position", "column", "global"])
+@pytest.mark.parametrize("tie", MAP_TIES)
 @pytest.mark.parametrize("implementation", NATIVE)
 def test_frame_has_the_same_bits_alone_and_in_a_batch(implementation, tie, dtype, rank, make_gaussians, rng):
     gaussians = make_gaussians(SIZE, 65, tie=tie, dtype=dtype, rank=rank)
