@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PYCUDA := $(VENV)/.pycuda
 # The references multiply small matrices, for which more threads only wait for each other.
 ONE_BLAS_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
@@ -16,13 +17,18 @@ $(READY): pyproject.toml CMakeLists.txt $(shell find runtime/kernels/native -nam
 	$(BIN)/python -m pip install --quiet --editable ".[demo,dev]"
 	@touch $@
 
+# After $(READY), not because of it: it takes a minute and a half, and hangs on nothing that changes there.
+$(PYCUDA): tests/emulation/install_pycuda.py | $(READY)
+	$(BIN)/python $<
+	@touch $@
+
 demo: $(READY) ## fit, evaluate, stream and measure on real solar cells; writes demo/report.html
 	$(BIN)/flawline demo --out demo
 
-test: $(READY) lint types ## everything that takes under 12 minutes on 2 cores
+test: $(READY) $(PYCUDA) lint types ## everything that takes under 12 minutes on 2 cores
 	$(ONE_BLAS_THREAD) $(BIN)/python -m pytest -m "not slow and not gpu and not tensorrt"
 
-test-slow: $(READY) ## what takes longer
+test-slow: $(READY) $(PYCUDA) ## what takes longer
 	$(ONE_BLAS_THREAD) $(BIN)/python -m pytest -m "slow"
 
 test-deps: ## Debian packages that some tests need (none yet)
