@@ -50,6 +50,17 @@ def embeddings(
     return np.ascontiguousarray(total.reshape(frames, channels, -1).transpose(0, 2, 1))
 
 
+def projected_embeddings(
+    maps: Sequence[npt.NDArray[np.floating]],
+    projection: npt.NDArray[np.floating],
+    size: tuple[int, int],
+    upsampling: Upsampling,
+) -> npt.NDArray[np.float64]:
+    """The upsampled maps, concatenated and projected by a matrix (d, D), D the channels of all: float64 (B, h * w, d)."""
+    concatenated = np.concatenate([embeddings([feature_map], size, upsampling) for feature_map in maps], axis=-1)
+    return concatenated @ projection.astype(np.float64).T
+
+
 def mahalanobis(x: npt.NDArray[np.floating], gaussians: Gaussians) -> npt.NDArray[np.float64]:
     """Distances, float64 (B, P), of vectors (B, P, d) or (B, 1, d) to the Gaussians of the outputs."""
     distances = np.empty((x.shape[0], gaussians.outputs))
