@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYCUDA := $(VENV)/.pycuda
+CUDA := $(VENV)/cuda
 # The references multiply small matrices, for which more threads only wait for each other.
 ONE_BLAS_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
-.PHONY: help demo test test-slow test-deps lint types clean
+.PHONY: help demo test test-slow test-deps lint types cuda clean
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -22,10 +23,16 @@ $(PYCUDA): tests/emulation/install_pycuda.py | $(READY)
 	$(BIN)/python $<
 	@touch $@
 
+# Compilers of CUDA, whose programs and libraries alone are used: apart, since torch asks for other releases of them.
+$(CUDA)/.ready: pyproject.toml | $(READY)
+	rm -rf $(CUDA)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(CUDA) --group cuda
+	@touch $@
+
 demo: $(READY) ## fit, evaluate, stream and measure on real solar cells; writes demo/report.html
 	$(BIN)/flawline demo --out demo
 
-test: $(READY) $(PYCUDA) lint types ## everything that takes under 12 minutes on 2 cores
+test: $(READY) $(PYCUDA) $(CUDA)/.ready lint types ## everything that takes under 12 minutes on 2 cores
 	$(ONE_BLAS_THREAD) $(BIN)/python -m pytest -m "not slow and not gpu and not tensorrt"
 
 test-slow: $(READY) $(PYCUDA) ## what takes longer
@@ -41,6 +48,9 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+cuda: $(CUDA)/.ready ## kernels for GPUs, built for the wheel, and the registers that each takes
+	PYTHONPATH=$(CUDA) $(BIN)/python -m flawline.runtime.kernels.cuda.prebuilding
 
 clean: ## removes the environment and everything built
 	rm -rf $(VENV) build dist demo

@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ["runtime", "calibration", "detectors", "export", "benchmarks"]
+SUFFIXES = {".py", ".pyi", ".md", ".css", ".json", ".cu", ".cuh", ".cubin", ".fatbin"}
 
 
 def test_the_wheel_equals_the_tree(tmp_path):
@@ -27,11 +28,7 @@ def test_the_wheel_equals_the_tree(tmp_path):
     expected = {f"flawline/{path.name}" for path in (ROOT / "src" / "flawline").glob("*.py")}
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*"):
-            if (
-                path.is_file()
-                and path.suffix in (".py", ".pyi", ".md", ".css", ".json")
-                and "results" not in path.parts
-            ):
+            if path.is_file() and path.suffix in SUFFIXES and "results" not in path.parts:
                 expected.add(f"flawline/{path.relative_to(ROOT)}")
     modules = {name for name in packed if name.endswith(".so")}
     assert len(modules) == 1

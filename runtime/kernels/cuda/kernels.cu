@@ -1,0 +1,7 @@
+// All kernels as one module.
+#include "distances.cu"
+#include "frame_map.cu"
+#include "preprocess.cu"
+#include "projected.cu"
+#include "pse.cu"
+#include "smooth.cu"
