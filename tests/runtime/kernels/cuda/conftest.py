@@ -16,12 +16,12 @@ def emulation_cache(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def distance_kernels(emulation_cache: Path) -> Path:
-    """Library of the kernels that find distances."""
-    return build(emulation_cache, ["distances.cu", "projected.cu"])
+def kernel_library(emulation_cache: Path) -> Path:
+    """Library of all kernels."""
+    return build(emulation_cache, ["kernels.cu"])
 
 
 @pytest.fixture
-def device(distance_kernels: Path) -> Emulator:
-    """What runs the kernels that find distances; its memory ends with the test."""
-    return Emulator(distance_kernels)
+def device(kernel_library: Path) -> Emulator:
+    """What runs the kernels; its memory ends with the test."""
+    return Emulator(kernel_library)

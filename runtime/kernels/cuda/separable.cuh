@@ -1,0 +1,134 @@
+// A filter of rows and columns with the same taps, tile by tile.
+//
+// A tile is read with its border into shared memory, filtered along its rows into a second array there, and along the
+// columns of that into registers. Sums are taken in the order of the taps, whichever way they are taken.
+#pragma once
+
+#include "portable.cuh"
+
+struct Filter {
+    const float* taps;  // (2 radius + 1,)
+    int radius;
+};
+
+// Pixels that a block filters. Each thread is left with `kOutputs` of them, below one another.
+template <int kTileWidth, int kTileHeight, int kTileOutputs>
+struct Tile {
+    static constexpr int kWidth = kTileWidth, kHeight = kTileHeight, kOutputs = kTileOutputs;
+    static constexpr int kThreads = kWidth * kHeight / kOutputs;
+};
+
+constexpr int kQuad = 4;
+
+__device__ __forceinline__ bool is_aligned(const void* address, int bytes) {
+    return reinterpret_cast<uint64>(address) % bytes == 0;
+}
+
+// Four values side by side, if they lie where they can be read at once.
+__device__ __forceinline__ bool load_quad(const float* source, float (&values)[kQuad]) {
+    if (!is_aligned(source, 16)) return false;
+    const uint4 loaded = load_once(reinterpret_cast<const uint4*>(source));
+    values[0] = bits_to_float(loaded.x);
+    values[1] = bits_to_float(loaded.y);
+    values[2] = bits_to_float(loaded.z);
+    values[3] = bits_to_float(loaded.w);
+    return true;
+}
+
+__device__ __forceinline__ bool load_quad(const uint8* source, float (&values)[kQuad]) {
+    if (!is_aligned(source, 4)) return false;
+    const uint32 loaded = *reinterpret_cast<const uint32*>(source);
+#pragma unroll
+    for (int i = 0; i < kQuad; ++i) values[i] = static_cast<float>(loaded >> (8 * i) & 0xff);
+    return true;
+}
+
+// Adds to sums[i] what the taps make of source[i * spacing], source[(i + 1) * spacing], ...; what they share is read once.
+template <int kOutputs>
+__device__ __forceinline__ void convolve(const float* source, int spacing, const float* taps, int count,
+                                         float (&sums)[kOutputs]) {
+    float window[kOutputs];
+#pragma unroll
+    for (int i = 1; i < kOutputs; ++i) window[i] = source[(i - 1) * spacing];
+#pragma unroll kOutputs
+    for (int k = 0; k < count; ++k) {
+#pragma unroll
+        for (int i = 1; i < kOutputs; ++i) window[i - 1] = window[i];
+        window[kOutputs - 1] = source[(k + kOutputs - 1) * spacing];
+        const float tap = taps[k];
+#pragma unroll
+        for (int i = 0; i < kOutputs; ++i) sums[i] = fmaf(tap, window[i], sums[i]);
+    }
+}
+
+// Filters the tile at (top, left) of a plane. The plane has a value `at` every (y, x) that a tile reaches, and
+// `quad` reads four of a row at once if they lie in memory as that asks for.
+template <class Tile, class Plane>
+__device__ __forceinline__ void filter_tile(const Filter& filter, const Plane& plane, int top, int left, float* shared,
+                                            float (&sums)[Tile::kOutputs]) {
+    const int thread = threadIdx.y * Tile::kWidth + threadIdx.x;
+    const int count = 2 * filter.radius + 1, rows = Tile::kHeight + 2 * filter.radius;
+    // The border is widened to whole quads, which start where four floats do.
+    const int margin = (filter.radius + kQuad - 1) / kQuad * kQuad;
+    const int quads = (Tile::kWidth + 2 * margin) / kQuad;
+    // Odd, so that the same column of 32 rows lies in 32 banks.
+    const int pitch = quads * kQuad + 1, filtered_pitch = Tile::kWidth + 1;
+    float* taps = shared;
+    float* pixels = taps + count;
+    float* filtered = pixels + rows * pitch;
+
+    for (int k = thread; k < count; k += Tile::kThreads) taps[k] = filter.taps[k];
+    // Eight quads of four rows to a warp: in memory 128 bytes side by side, here 32 banks.
+    for (int i = thread; i < (rows + 3) / 4 * 4 * quads; i += Tile::kThreads) {
+        const int row = i / (4 * quads) * 4 + i % 4, column = i / 4 % quads * kQuad;
+        if (row >= rows) continue;
+        const int y = top + row - filter.radius, x = left + column - margin;
+        float values[kQuad];
+        if (!plane.quad(y, x, values)) {
+            for (int j = 0; j < kQuad; ++j) values[j] = plane.at(y, x + j);
+        }
+        for (int j = 0; j < kQuad; ++j) pixels[row * pitch + column + j] = values[j];
+    }
+    __syncthreads();
+
+    for (int i = thread; i < rows * (Tile::kWidth / Tile::kOutputs); i += Tile::kThreads) {
+        const int row = i % rows, column = i / rows * Tile::kOutputs;
+        float across[Tile::kOutputs] = {};
+        convolve(pixels + row * pitch + margin - filter.radius + column, 1, taps, count, across);
+        for (int j = 0; j < Tile::kOutputs; ++j) filtered[row * filtered_pitch + column + j] = across[j];
+    }
+    __syncthreads();
+
+    const int first = threadIdx.y * Tile::kOutputs;
+    convolve(filtered + first * filtered_pitch + threadIdx.x, filtered_pitch, taps, count, sums);
+}
+
+// The same without shared memory, for filters that do not fit it: each thread filters all rows that its pixels need.
+template <class Tile, class Plane>
+__device__ __forceinline__ void filter_columns(const Filter& filter, const Plane& plane, int top, int left,
+                                               float (&sums)[Tile::kOutputs]) {
+    const int count = 2 * filter.radius + 1;
+    const int x = left + threadIdx.x - filter.radius, y = top + threadIdx.y * Tile::kOutputs - filter.radius;
+    for (int row = 0; row < Tile::kOutputs + 2 * filter.radius; ++row) {
+        float across = 0;
+        for (int k = 0; k < count; ++k) across = fmaf(filter.taps[k], plane.at(y + row, x + k), across);
+#pragma unroll
+        for (int i = 0; i < Tile::kOutputs; ++i) {
+            const int k = row - i;
+            if (k >= 0 && k < count) sums[i] = fmaf(filter.taps[k], across, sums[i]);
+        }
+    }
+}
+
+// Largest of a warp. Of the bits of floats, that of the floats: none of them negative, and NaN is above all numbers.
+__device__ __forceinline__ uint32 largest_of_warp(uint32 bits) {
+#pragma unroll
+    for (int half = kWarp / 2; half; half /= 2) {
+        const uint32 other = __shfl_xor_sync(kAllLanes, bits, half);
+        bits = other > bits ? other : bits;
+    }
+    return bits;
+}
+
+// The bits of a float that is not negative, or those of a NaN without its sign.
+__device__ __forceinline__ uint32 ordered_bits(float value) { return float_to_bits(value) & 0x7fffffffu; }
