@@ -36,7 +36,7 @@ def build(cache: Path, names: Sequence[str], sources: Path = SOURCES, flags: Seq
     command = ["g++", *FLAGS, *flags, "-shared", "-fPIC", "-include", str(EMULATOR), "-x", "c++"]
     version = subprocess.run(["g++", "--version"], capture_output=True, check=True).stdout
     digest = hashlib.sha256(version + " ".join([*FLAGS, *flags, *names]).encode())
-    for path in (EMULATOR, *sorted(sources.glob("*.cuh")), *(sources / name for name in names)):
+    for path in (EMULATOR, *sorted(sources.glob("*.cu*"))):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     library = cache / f"{'-'.join(Path(name).stem for name in names)}-{digest.hexdigest()[:16]}.so"
     if not library.exists():

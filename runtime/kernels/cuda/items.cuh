@@ -29,12 +29,12 @@ struct Work {
     int woodbury;          // scale * sqrt(||z||^2 - ||R z||^2) instead of scale * ||W z||
 };
 
-// Vector `n` of an item; frame -1 if there is none.
+// Vector `n` of an item; frame -1 and output 0 if there is none.
 template <int kVectors>
 __device__ __forceinline__ int2 vector_of(const Work& work, int item, int n) {
     if (item >= work.items) return make_int2(-1, 0);
     const int2 vector = work.vectors[item * kVectors + n];
-    return vector.x < work.frames ? vector : make_int2(-1, 0);
+    return vector.x >= 0 && vector.x < work.frames ? vector : make_int2(-1, 0);
 }
 
 // Floats from the vectors of an item in shared memory, (columns, kVectors), to those of the next: four more than they are,

@@ -55,7 +55,7 @@ __device__ __forceinline__ void project(const Work& work, const Projection& sour
     const int own = thread % span;
     const int2 vector = vector_of<kVectors>(work, first_item + own % held, own / held);
     const int y = vector.y / source.maps.width, x = vector.y % source.maps.width;
-    // Nobody looks at the distance of a vector that is not there: any frame will do.
+    // Nobody looks at the distance of a vector that is not there: any one will do.
     const int frame = vector.x < 0 ? 0 : vector.x;
     const int row = thread / columns * kRowsEach, pair = thread % columns * kVectorsEach;
 
