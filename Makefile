@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYCUDA := $(VENV)/.pycuda
 CUDA := $(VENV)/cuda
+TENSORRT := $(VENV)/tensorrt
 # The references multiply small matrices, for which more threads only wait for each other.
 ONE_BLAS_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
@@ -29,13 +30,22 @@ $(CUDA)/.ready: pyproject.toml | $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(CUDA) --group cuda
 	@touch $@
 
+# What stands for TensorRT without a GPU: a folder for each, since they share the names of their modules.
+$(TENSORRT)/.ready: pyproject.toml | $(READY)
+	rm -rf $(TENSORRT)
+	mkdir -p $(TENSORRT)
+	for name in rtx 8.6 10.3 10.13 11.4; do \
+		$(BIN)/python -m pip install --quiet --no-deps --target $(TENSORRT)/$$name --group tensorrt-$$name || exit 1; \
+	done
+	@touch $@
+
 demo: $(READY) ## fit, evaluate, stream and measure on real solar cells; writes demo/report.html
 	$(BIN)/flawline demo --out demo
 
-test: $(READY) $(PYCUDA) $(CUDA)/.ready lint types ## everything that takes under 12 minutes on 2 cores
+test: $(READY) $(PYCUDA) $(CUDA)/.ready $(TENSORRT)/.ready lint types ## everything that takes under 12 minutes on 2 cores
 	$(ONE_BLAS_THREAD) $(BIN)/python -m pytest -m "not slow and not gpu and not tensorrt"
 
-test-slow: $(READY) $(PYCUDA) ## what takes longer
+test-slow: $(READY) $(PYCUDA) $(TENSORRT)/.ready ## what takes longer
 	$(ONE_BLAS_THREAD) $(BIN)/python -m pytest -m "slow"
 
 test-deps: ## Debian packages that some tests need (none yet)

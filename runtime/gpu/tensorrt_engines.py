@@ -1,0 +1,142 @@
+"""The TensorRT engine of a bundle for this device: named by the user, kept from before, or built now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from flawline.runtime import files
+from flawline.runtime.errors import EngineError, FlawlineError, InputError
+from flawline.runtime.extras import LazyModule
+from flawline.runtime.gpu.engine_builder import build_plan, require_precision
+from flawline.runtime.gpu.engine_cache import (
+    Engine,
+    EngineKey,
+    EngineOptions,
+    cache_path,
+    engines_folder,
+    read_engine,
+    timing_cache_path,
+    write_engine,
+)
+from flawline.runtime.gpu.tensorrt import TensorRtEngine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import tensorrt
+
+    from flawline.runtime.bundle import Bundle
+    from flawline.runtime.gpu.device import Device
+    from flawline.runtime.gpu.pipeline import EngineOpener
+else:
+    tensorrt = LazyModule("tensorrt", "pip install 'flawline[tensorrt]'; on a Jetson it comes with JetPack")
+
+Say = Callable[[str], None]
+"""Takes a line that tells what is being done."""
+
+
+def key_of(bundle: Bundle, device: Device, batch: int) -> EngineKey:
+    """What an engine must have been built from and for to run a bundle here.
+
+    Args:
+        bundle: In the precision that is wanted.
+        device: The GPU.
+        batch: Most frames at once.
+
+    Raises:
+        InputError: TensorRT does not compute in that precision, or the batch is none.
+        MissingExtraError: TensorRT is not installed.
+    """
+    require_precision(bundle.manifest.network.precision)
+    if batch < 1:
+        raise InputError(f"batch is {batch}; expected 1 or more frames")
+    return EngineKey(
+        bundle=bundle.hash,
+        precision=bundle.manifest.network.precision,
+        batch=batch,
+        tensorrt=tensorrt.__version__,
+        device=device.name,
+        compute_capability=device.arch,
+    )
+
+
+def tensorrt_opener(
+    bundle: Bundle, device: Device, *, batch: int, path: Path | None = None, say: Say = lambda line: None
+) -> EngineOpener:
+    """What loads the engine of a bundle.
+
+    Args:
+        bundle: In the precision that is wanted.
+        device: The GPU.
+        batch: Frames that are run at once.
+        path: An engine file, which is used or refused; None for the engine of the cache, which is built if it is not there.
+        say: Takes a line that tells why an engine is built.
+
+    Returns:
+        A function that raises what `find_engine` and `TensorRtEngine` do.
+    """
+
+    def open_engine(input_address: int, output_addresses: tuple[int, ...]) -> TensorRtEngine:
+        engine = find_engine(bundle, key_of(bundle, device, batch), path=path, say=say)
+        return TensorRtEngine(engine, bundle.manifest, batch, input_address, output_addresses)
+
+    return open_engine
+
+
+def find_engine(bundle: Bundle, key: EngineKey, *, path: Path | None = None, say: Say) -> Engine:
+    """The engine that is to run a bundle. The context of the GPU is current.
+
+    Args:
+        bundle: In the precision that is wanted.
+        key: What the engine must be for.
+        path: See `tensorrt_opener`.
+        say: Likewise.
+
+    Raises:
+        EngineError: The file that was named is damaged or for something else, or TensorRT refuses the network.
+        FlawlineError: What `build_engine` and `write_engine` raise.
+    """
+    if path is not None:
+        return read_engine(path, key)
+    engine = kept_engine(key, say=say)
+    if engine is None:
+        files.make_folder(engines_folder())
+        engine = build_engine(bundle, key, EngineOptions(), say=say)
+        write_engine(cache_path(key), key, engine)
+    return engine
+
+
+def kept_engine(key: EngineKey, *, say: Say) -> Engine | None:
+    """The engine of the cache, if it is there and may be used; if it may not, `say` takes the reason."""
+    path = cache_path(key)
+    try:
+        return read_engine(path, key) if path.exists() else None
+    except EngineError as error:
+        say(str(error))
+        return None
+
+
+def build_engine(bundle: Bundle, key: EngineKey, options: EngineOptions, *, say: Say) -> Engine:
+    """Builds the engine of a bundle, with the help of what earlier builds have measured. The context of the GPU is current.
+
+    Args:
+        bundle: In the precision that is wanted.
+        key: What the engine is for.
+        options: What shapes it besides.
+        say: Takes lines that tell what is being done.
+
+    Raises:
+        FlawlineError: As for `build_plan`.
+    """
+    say(f"building an engine for {key.device} with TensorRT {key.tensorrt}; this takes minutes, once")
+    timings = timing_cache_path(key)
+    known = timings.read_bytes() if timings.is_file() else b""
+    built = build_plan(bundle.features, bundle.manifest, batch=key.batch, options=options, timings=known)
+    try:
+        files.make_folder(timings.parent)
+        files.write_whole(timings, built.timings)
+    except FlawlineError as error:
+        # The engine is there, and cost minutes.
+        say(f"the next engine will take as long: {error}")
+    return Engine(options, built.plan)
