@@ -1,4 +1,4 @@
-"""Measurements, each with the machine it was made on, and the whole tail of every time.
+"""Measurements, each with the machine it was made on, and the whole tail of every time; roofline alone computes.
 
 Every benchmark prints tables; --json FILE writes everything, with settings, environment and what each number means.
 Results of different machines are not comparable.
@@ -6,13 +6,21 @@ Results of different machines are not comparable.
 
 import argparse
 
-from flawline.benchmarks.commands import bench_accuracy, bench_jl, bench_kernels, bench_latency, bench_peers
+from flawline.benchmarks.commands import (
+    bench_accuracy,
+    bench_jl,
+    bench_kernels,
+    bench_latency,
+    bench_peers,
+    bench_roofline,
+)
 
 BENCHMARKS = {
     "latency": (bench_latency, "time of a frame, per stage and end to end; bytes; peak memory"),
     "kernels": (bench_kernels, "the Mahalanobis step against memory bandwidth, ONNX Runtime and NumPy"),
     "jl": (bench_jl, "what the projection gains and what it costs, by dimension"),
     "accuracy": (bench_accuracy, "accuracy of the real path over several splits"),
+    "roofline": (bench_roofline, "what devices could do at best, computed from their data sheets"),
     "peers": (bench_peers, "time, memory, size and accuracy beside other packages that offer PaDiM"),
 }
 
