@@ -88,7 +88,7 @@ def build_plan(
     log = open_log()
     builder = tensorrt.Builder(log)
     network = builder.create_network(_network_flags())
-    _parse(features, network, log)
+    parser = _parse(features, network, log)
     _check_network(network, manifest)
     config = builder.create_builder_config()
     _allow(config, precision)
@@ -101,9 +101,11 @@ def build_plan(
     config.add_optimization_profile(profile)
     _set_timings(config, timings)
     with _held_interrupts() as interrupted:
-        if hasattr(config, "progress_monitor"):
-            config.progress_monitor = _monitor(interrupted)
+        monitor = _monitor(interrupted) if hasattr(tensorrt, "IProgressMonitor") else None
+        if monitor is not None:
+            config.progress_monitor = monitor
         plan = builder.build_serialized_network(network, config)
+    del parser
     if plan is None:
         raise EngineError(f"TensorRT cannot build an engine of the feature graph: {log.reason()}")
     return Plan(bytes(memoryview(plan)), bytes(memoryview(config.get_timing_cache().serialize())))
@@ -115,7 +117,8 @@ def _network_flags() -> int:
     return 1 << int(flags.EXPLICIT_BATCH) if hasattr(flags, "EXPLICIT_BATCH") else 0
 
 
-def _parse(features: bytes, network: Any, log: Any) -> None:
+def _parse(features: bytes, network: Any, log: Any) -> Any:
+    """Reads the graph into the network; what is returned owns the weights, and must live until the engine is built."""
     try:
         # The parser would read tensors from other files.
         onnx_file.check(features)
@@ -123,7 +126,7 @@ def _parse(features: bytes, network: Any, log: Any) -> None:
         raise EngineError(f"TensorRT is not given the feature graph: {error}") from error
     parser = tensorrt.OnnxParser(network, log)
     if parser.parse(features):
-        return
+        return parser
     if not parser.num_errors:
         raise EngineError(f"TensorRT refuses the feature graph: {log.reason()}")
     first = parser.get_error(0)

@@ -4,6 +4,7 @@ A process can import the bindings of one version. The environment names their fo
 lines of our modules that were run.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -248,6 +249,17 @@ def test_a_file_that_might_lead_elsewhere_is_not_handed_on(rig: Rig, bundle: bun
     with pytest.raises(EngineError, match="TensorRT is not given the feature graph: it is no ONNX file"):
         build_plan(b"none", bundle.manifest, batch=1, options=ON_THE_GPU)
     assert not rig.passed("OnnxParser.parse")
+
+
+def test_the_parser_lives_until_the_engine_is_built(rig: Rig) -> None:
+    """The weights of the network are in its memory."""
+
+    def build(network: object, config: object) -> bytes:
+        living = [one.declared.__name__ for one in gc.get_objects() if type(one) is DeclaredObject]
+        return b"plan" if "OnnxParser" in living else b"plan without weights"
+
+    rig.api.answers["Builder.build_serialized_network"] = build
+    assert rig.build().plan == b"plan"
 
 
 @pytest.mark.parametrize("use", [Rig.build, Rig.open], ids=["network", "engine"])
