@@ -31,3 +31,7 @@ class MissingExtraError(FlawlineError, ImportError):
 
 class ResourceError(FlawlineError):
     """Memory or disk would not suffice for what was asked."""
+
+
+class DeviceError(FlawlineError):
+    """A GPU or its driver is not what is needed, or has failed."""

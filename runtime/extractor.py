@@ -79,17 +79,7 @@ class FeatureExtractor:
             InputError: The frame is not of that form, or a side is shorter than `SMALLEST_SIDE_PX`.
         """
         target = self._slots[slot]
-        if frame.ndim == 3 and frame.shape[2] == 1:
-            frame = frame[..., 0]
-        if (
-            frame.dtype != np.uint8
-            or frame.ndim != target.ndim
-            or frame.shape[2:] != target.shape[2:]
-            or not frame.size
-        ):
-            expected = "(height, width)" if self._channels == 1 else "(height, width, 3)"
-            raise InputError(f"frame is {frame.dtype} {frame.shape}; this bundle takes uint8 {expected}")
-        require_size(frame, SMALLEST_SIDE_PX, "frame")
+        frame = require_frame(frame, self._channels)
         if frame.shape == target.shape:
             target[...] = frame
             return
@@ -115,3 +105,25 @@ class FeatureExtractor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def require_frame(frame: npt.NDArray[np.uint8], channels: int) -> npt.NDArray[np.uint8]:
+    """A frame as it is worked on.
+
+    Args:
+        frame: uint8 (height, width) or (height, width, channels), RGB.
+        channels: What the network takes: 1 or 3.
+
+    Returns:
+        uint8 (height, width) for one channel, (height, width, 3) for three.
+
+    Raises:
+        InputError: The frame is not of that form, or a side is shorter than `SMALLEST_SIDE_PX`.
+    """
+    if frame.ndim == 3 and frame.shape[2] == 1:
+        frame = frame[..., 0]
+    if frame.dtype != np.uint8 or frame.shape[2:] != (3,) * (channels == 3) or frame.ndim < 2 or not frame.size:
+        expected = "(height, width)" if channels == 1 else "(height, width, 3)"
+        raise InputError(f"frame is {frame.dtype} {frame.shape}; this bundle takes uint8 {expected}")
+    require_size(frame, SMALLEST_SIDE_PX, "frame")
+    return frame

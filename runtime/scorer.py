@@ -105,9 +105,7 @@ class Scorer:
             InputError: A frame is not of that form, or there are too many or none.
             FlawlineError: The engine failed, or a score is not finite.
         """
-        count = len(frames)
-        if not 1 <= count <= len(self._maps):
-            raise InputError(f"{count} frames at once; expected 1 to {len(self._maps)}, the batch of this detector")
+        count = require_frames(frames, len(self._maps))
         start = time.perf_counter_ns()
         for slot, frame in enumerate(frames):
             self._extractor.load(slot, frame)
@@ -120,12 +118,7 @@ class Scorer:
         self.timings_ns["resize"] = resized - start
         self.timings_ns["network"] = extracted - resized
         self.timings_ns["kernel"] = done - extracted
-        wrong = np.flatnonzero(~np.isfinite(scores))
-        if wrong.size:
-            which = "this frame" if count == 1 else f"frame {wrong[0]} of the batch"
-            raise FlawlineError(
-                f"the score is {scores[wrong[0]]}: the network gave NaN or infinite features for {which}"
-            )
+        require_finite(scores)
         return scores.tolist(), anomaly_maps
 
     def close(self) -> None:
@@ -137,6 +130,29 @@ class Scorer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def require_frames(frames: Sequence[npt.NDArray[np.uint8]], batch: int) -> int:
+    """How many frames there are.
+
+    Raises:
+        InputError: They are none, or more than are scored at once.
+    """
+    if not 1 <= len(frames) <= batch:
+        raise InputError(f"{len(frames)} frames at once; expected 1 to {batch}, the batch of this detector")
+    return len(frames)
+
+
+def require_finite(scores: npt.NDArray[np.float32]) -> None:
+    """Refuses scores, float32 (B,), of frames that the network made nothing of.
+
+    Raises:
+        FlawlineError: A score is not finite.
+    """
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    if wrong.size:
+        which = "this frame" if len(scores) == 1 else f"frame {wrong[0]} of the batch"
+        raise FlawlineError(f"the score is {scores[wrong[0]]}: the network gave NaN or infinite features for {which}")
 
 
 def _workspace_bytes(manifest: Manifest, threads: int, batch: int) -> int:

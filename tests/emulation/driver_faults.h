@@ -7,9 +7,9 @@
 //   STANDIN_MEMORY_BYTES=N      memory of the device, 8 GiB by default
 //   STANDIN_DRIVER_VERSION=N    CUDA version of the driver, times 1000
 //   STANDIN_IMAGE_VERSION=N     CUDA version that images of kernels need
-//   STANDIN_FAIL=NAME@N=CODE,.. the N-th call of that function, counted from the reset, gives that error; with "!" behind it
-//                               every later call of anything does: the device is lost. The name "kernel" counts kernels
-//                               as they run, which is later than they are launched.
+//   STANDIN_FAIL=NAME@N=CODE,.. the N-th call of that function, counted from the reset, gives that error; with "+" behind it
+//                               every later one as well; with "!" every later call of anything: the device is lost. The name
+//                               "kernel" counts kernels as they run, which is later than they are launched.
 #pragma once
 
 #include <cuda.h>
@@ -24,6 +24,9 @@
 
 namespace standin {
 
+constexpr unsigned kSharedBytes = 48 << 10, kMostSharedBytes = 163 << 10;
+constexpr unsigned kMostThreads = 1024;
+
 inline long from_environment(const char* name, long otherwise) {
     const char* text = std::getenv(name);
     return text ? std::atol(text) : otherwise;
@@ -33,6 +36,7 @@ struct Fault {
     std::string name;
     long call;
     CUresult code;
+    bool lasting;
     bool sticky;
 };
 
@@ -47,7 +51,8 @@ inline std::vector<Fault> faults_from_environment() {
             std::abort();
         }
         faults.push_back({item.substr(0, at), std::atol(item.c_str() + at + 1),
-                          static_cast<CUresult>(std::atoi(item.c_str() + equals + 1)), item.back() == '!'});
+                          static_cast<CUresult>(std::atoi(item.c_str() + equals + 1)), item.back() == '+',
+                          item.back() == '!'});
     }
     return faults;
 }
@@ -79,7 +84,7 @@ inline CUresult count(const std::string& name) {
     const long call = ++calls[name];
     if (lost) return lost;
     for (const Fault& fault : settings.faults) {
-        if (fault.name != name || fault.call != call) continue;
+        if (fault.name != name || !(fault.call == call || (fault.lasting && call > fault.call))) continue;
         if (fault.sticky) lost = fault.code;
         return fault.code;
     }

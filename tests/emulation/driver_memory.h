@@ -74,6 +74,11 @@ class Memory {
         return address + bytes <= start + found.bytes ? &found : nullptr;
     }
 
+    void forget() {
+        live_.clear();
+        device_bytes = host_bytes = 0;
+    }
+
     std::size_t count() const { return live_.size(); }
 
     // Lets work touch the memory of the device, or nobody.

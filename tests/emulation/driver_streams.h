@@ -1,7 +1,8 @@
-// Streams of the stand-in driver. Work waits in its stream until somebody waits for it, and runs then: what is read too early
-// is what was there before. A stream that is captured keeps its work for a graph instead.
+// Streams of the stand-in driver. Work waits until somebody waits for its stream, and runs then, in the order in which it
+// came in any stream: what is read too early is what was there before. A stream that is captured keeps its work for a graph.
 #pragma once
 
+#include <algorithm>
 #include <csetjmp>
 #include <csignal>
 #include <deque>
@@ -22,7 +23,7 @@ struct CUgraphExec_st {
 };
 
 struct CUstream_st {
-    std::deque<Work> pending;
+    unsigned flags = 0;
     std::unique_ptr<CUgraph_st> captured;
     CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
     std::thread::id owner;
@@ -39,6 +40,7 @@ namespace standin {
 
 inline CUstream_st legacy;
 inline std::set<CUstream> streams{&legacy};
+inline std::deque<std::pair<CUstream, Work>> pending;
 // Held by whoever runs work. Never asked for by calls that PyCUDA makes with Python's lock: work may ask for that lock.
 inline std::mutex execution;
 
@@ -68,7 +70,11 @@ inline CUresult guard(const Work& kernel) {
     return result;
 }
 
-// Runs all that waits in a stream. What fails while it runs is found out here, and stays.
+inline bool is_idle(CUstream stream) {
+    return std::none_of(pending.begin(), pending.end(), [stream](const auto& one) { return one.first == stream; });
+}
+
+// Runs what waits, until nothing of a stream does any more; null stands for all streams. What fails stays.
 inline CUresult drain(CUstream stream) {
     const std::lock_guard<std::mutex> running(execution);
     for (;;) {
@@ -76,9 +82,9 @@ inline CUresult drain(CUstream stream) {
         {
             const std::lock_guard<std::recursive_mutex> guard(state);
             if (lost) return lost;
-            if (stream->pending.empty()) return CUDA_SUCCESS;
-            next = std::move(stream->pending.front());
-            stream->pending.pop_front();
+            if (stream ? is_idle(stream) : pending.empty()) return CUDA_SUCCESS;
+            next = std::move(pending.front().second);
+            pending.pop_front();
             memory.open(true);
         }
         const CUresult result = next();
@@ -89,21 +95,20 @@ inline CUresult drain(CUstream stream) {
     }
 }
 
-inline CUresult drain_all() {
-    std::vector<CUstream> all;
-    {
-        const std::lock_guard<std::recursive_mutex> guard(state);
-        all.assign(streams.begin(), streams.end());
+// Whether work in the default stream would be part of a capture, since it waits for all streams but the non-blocking ones.
+inline bool spoils_captures() {
+    bool found = false;
+    for (CUstream stream : streams) {
+        if (!stream->captured || stream->flags & CU_STREAM_NON_BLOCKING) continue;
+        found = stream->invalidated = true;
     }
-    for (CUstream stream : all) {
-        if (const CUresult result = drain(stream)) return result;
-    }
-    return CUDA_SUCCESS;
+    return found;
 }
 
 inline CUresult enqueue(CUstream stream, Work work) {
     const std::lock_guard<std::recursive_mutex> guard(state);
     if (!stream) stream = &legacy;
+    if (stream == &legacy && spoils_captures()) return CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
     if (!streams.count(stream)) {
         misuse("work was given to a stream that does not exist");
         return CUDA_ERROR_INVALID_HANDLE;
@@ -112,7 +117,7 @@ inline CUresult enqueue(CUstream stream, Work work) {
         if (stream->invalidated) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
         stream->captured->work.push_back(std::move(work));
     } else {
-        stream->pending.push_back(std::move(work));
+        pending.emplace_back(stream, std::move(work));
     }
     return CUDA_SUCCESS;
 }

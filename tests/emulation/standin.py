@@ -6,8 +6,6 @@ import importlib.metadata
 import importlib.util
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -23,10 +21,10 @@ def build_driver(cache: Path) -> Path:
     Returns:
         The shared library.
     """
-    sources = [HERE / "driver.cpp", *sorted(HERE.glob("driver_*.h"))]
+    sources = sorted(HERE.glob("driver*.cpp"))
     wanted = sorted(_symbols(_pycuda(), defined=False))
     digest = hashlib.sha256(" ".join([*FLAGS, *wanted]).encode())
-    for path in sources:
+    for path in (*sources, *sorted(HERE.glob("driver_*.h"))):
         digest.update(path.read_bytes())
     folder = cache / f"driver-{digest.hexdigest()[:16]}"
     library = folder / "libcuda.so.1"
@@ -35,7 +33,7 @@ def build_driver(cache: Path) -> Path:
         headers = importlib.metadata.distribution("nvidia-cuda-runtime").locate_file("nvidia/cu13/include")
         # Renamed when it is whole, since several processes may build the same one.
         unfinished = library.with_suffix(f".{os.getpid()}")
-        command = ["g++", *FLAGS, "-isystem", str(headers), "-o", str(unfinished), str(sources[0])]
+        command = ["g++", *FLAGS, "-isystem", str(headers), "-o", str(unfinished), *map(str, sources)]
         subprocess.run([*command, "-ldl"], check=True)
         missing = sorted(set(wanted) - _symbols(unfinished, defined=True))
         stubs = "".join(f'extern "C" int {name}() {{ return standin_unsupported("{name}"); }}\n' for name in missing)
@@ -53,7 +51,6 @@ class StandIn:
     """
 
     def __init__(self, library: Path) -> None:
-        self.library = library
         self._loaded = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
         self._loaded.standin_calls.restype = ctypes.c_long
         self._loaded.standin_misuses.restype = self._loaded.standin_live.restype = ctypes.c_char_p
@@ -69,6 +66,11 @@ class StandIn:
         os.environ.update({f"STANDIN_{name.upper()}": str(value) for name, value in settings.items()})
         self._loaded.standin_reset()
 
+    def replace(self) -> None:
+        """Puts another GPU in the place of one that was lost, with all that was left on it."""
+        self._loaded.standin_replace()
+        self.reset()
+
     def calls(self, name: str) -> int:
         """How often a function was called since the reset; of ``kernel``, how many kernels ran."""
         return int(self._loaded.standin_calls(name.encode()))
@@ -83,16 +85,6 @@ class StandIn:
         """Objects that exist, and contexts that are current in this thread."""
         lines = self._loaded.standin_live().decode().splitlines()
         return {name: int(number) for name, _, number in (line.rpartition(" ") for line in lines)}
-
-
-@contextmanager
-def standing_in(standin: StandIn, **settings: object) -> Iterator[StandIn]:
-    """A stand-in of some settings for as long as the block runs."""
-    standin.reset(**settings)
-    try:
-        yield standin
-    finally:
-        standin.reset()
 
 
 def _pycuda() -> Path:

@@ -1,0 +1,70 @@
+"""What is said where there is no GPU, or none that serves."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from flawline.runtime import DeviceError, MissingExtraError
+from flawline.runtime.gpu import driver
+from flawline.runtime.gpu.device import Device
+from tests.emulation.standin import StandIn
+
+
+def test_a_machine_without_a_driver_is_told_before_pycuda_is_imported() -> None:
+    code = textwrap.dedent("""
+        import sys
+        from flawline.runtime.gpu import device, driver
+        driver.LIBRARY = "libcuda_of_no_machine.so.1"
+        try:
+            device.Device()
+        except Exception as error:
+            print(type(error).__name__, error)
+        print("pycuda" in sys.modules)
+    """)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    line, imported = run.stdout.splitlines()
+    assert line.startswith("MissingExtraError no NVIDIA driver: libcuda_of_no_machine.so.1")
+    assert "expected a machine with an NVIDIA GPU and its driver, or another --backend" in line
+    assert imported == "False"
+
+
+def test_pycuda_that_is_missing_names_its_extra(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flawline.runtime.extras import LazyModule
+
+    absent = LazyModule("pycuda_of_no_machine", "pip install 'flawline[tensorrt]'")
+    monkeypatch.setattr("flawline.runtime.gpu.device.cuda", absent)
+    with pytest.raises(MissingExtraError, match=r"pip install 'flawline\[tensorrt\]'"):
+        Device()
+
+
+def test_a_driver_that_is_too_old_is_named_with_what_is_expected(standin: StandIn) -> None:
+    standin.reset(driver_version=11020)
+    with pytest.raises(DeviceError, match=r"supports CUDA 11\.2; expected 11\.4 or newer: update the driver"):
+        Device()
+
+
+def test_a_driver_without_a_gpu_says_so(standin: StandIn) -> None:
+    standin.reset(devices=0)
+    with pytest.raises(DeviceError, match="finds no GPU that works: cuInit: no CUDA-capable device is detected"):
+        Device()
+
+
+def test_a_gpu_that_does_not_exist_is_refused(standin: StandIn) -> None:
+    with pytest.raises(DeviceError, match="the GPU cannot be opened: cuDeviceGet failed"):
+        Device(3)
+
+
+def test_what_the_driver_says_of_itself_is_kept(standin: StandIn) -> None:
+    standin.reset(driver_version=12060, arch=110, integrated=1)
+    device = Device()
+    assert (device.driver.version, device.arch, device.integrated) == ((12, 6), (11, 0), True)
+    assert device.name == "stand-in for a GPU"
+
+
+def test_a_call_that_fails_names_itself_and_its_code(standin: StandIn) -> None:
+    standin.reset(fail="cuDeviceGetCount@1=46")
+    with pytest.raises(driver.DriverError, match=r"^cuDeviceGetCount: CUDA-capable device\(s\) is/are busy") as caught:
+        driver.find_driver().call("cuDeviceGetCount", None)
+    assert caught.value.code == 46
