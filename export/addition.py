@@ -22,7 +22,7 @@ from flawline.export.support import require_support
 from flawline.export.variants import FloatDetector, fit_variant, labelled_auroc
 from flawline.runtime import bundle as bundles
 from flawline.runtime.bundle import manifest as facts
-from flawline.runtime.engines import open_scorer
+from flawline.runtime.engines import open_cpu_scorer
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
 from flawline.runtime.precisions import ENGINES, Precision
@@ -95,7 +95,7 @@ def add_precision(
         options = _options(manifest, factors, form)
         warn_of_few(manifest, len(chosen.fitted), say)
         require_memory(manifest, exported, len(chosen.fitted), BATCH, options)
-        with open_scorer(bundle, ENGINES["fp32"][0], threads=threads) as scorer:
+        with open_cpu_scorer(bundle, ENGINES["fp32"][0], threads=threads) as scorer:
             held_out = score(scorer, chosen.held_out, "scoring in fp32")
             _require_same_scores(held_out, bundle)
             image_auroc = None if labelled is None else labelled_auroc(scorer, labelled)

@@ -3,6 +3,7 @@
 from flawline.runtime.detector import Detector, Result
 from flawline.runtime.errors import (
     BundleError,
+    DeviceError,
     EngineError,
     FlawlineError,
     InputError,
@@ -16,6 +17,7 @@ from flawline.runtime.regions import Region
 __all__ = [
     "BundleError",
     "Detector",
+    "DeviceError",
     "EngineError",
     "FlawlineError",
     "InputError",

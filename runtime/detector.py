@@ -10,12 +10,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from flawline.runtime.backends import preferred_engine
 from flawline.runtime.bundle import Bundle, read
-from flawline.runtime.engines import open_scorer
-from flawline.runtime.errors import FlawlineError, InputError
+from flawline.runtime.engines import AnyScorer, is_on_gpu, open_cpu_scorer, open_scorer
+from flawline.runtime.errors import DeviceError, FlawlineError, InputError
 from flawline.runtime.precisions import Precision
 from flawline.runtime.regions import Region, find_regions
-from flawline.runtime.scorer import Scorer
 
 
 class Result(msgspec.Struct, frozen=True, eq=False):
@@ -27,6 +27,7 @@ class Result(msgspec.Struct, frozen=True, eq=False):
         p_value: Share of good images that score at least as high, (1 + #) / (n + 1); small means anomalous.
         map: float32 (h, w), the anomaly map: smoothed Mahalanobis distances.
         regions: Parts of the frame above the threshold, highest peak first.
+        engine: Name of the engine that scored the frame.
     """
 
     score: float
@@ -34,6 +35,7 @@ class Result(msgspec.Struct, frozen=True, eq=False):
     p_value: float
     map: npt.NDArray[np.float32]
     regions: list[Region]
+    engine: str
 
     @property
     def verdict(self) -> Literal["good", "reject"]:
@@ -48,15 +50,24 @@ class Detector:
         bundle: What was opened.
         backend: Name of the engine that runs.
         timings_ns: Nanoseconds that each stage of the last frame took.
+        fallback_reason: Why it runs on the CPU and not on the GPU that was asked for; None if it does not.
     """
 
-    def __init__(self, bundle: Bundle, *, backend: str = "auto", threads: int = 1, batch: int = 1) -> None:
+    def __init__(
+        self, bundle: Bundle, *, backend: str = "auto", threads: int = 1, batch: int = 1, fallback: bool = False
+    ) -> None:
         self.bundle = bundle
         self.threshold = bundle.manifest.threshold.score
+        self.fallback_reason: str | None = None
         self._calibration_scores = bundle.statistics["calibration_scores"]
-        self._scorer: Scorer | None = open_scorer(bundle, backend, threads=threads, batch=batch)
-        self.backend = self._scorer.backend
-        self.timings_ns = self._scorer.timings_ns | {"regions": 0}
+        self._threads, self._batch, self._fallback = threads, batch, fallback
+        self._scorer: AnyScorer | None
+        try:
+            self._use(open_scorer(bundle, backend, threads=threads, batch=batch))
+        except FlawlineError as error:
+            if not (fallback and is_on_gpu(backend)):
+                raise
+            self._fall_back(error)
 
     @classmethod
     def open(
@@ -67,6 +78,7 @@ class Detector:
         precision: Precision | None = None,
         threads: int = 1,
         batch: int = 1,
+        fallback: bool = False,
     ) -> "Detector":
         """Opens a bundle and allocates everything that scoring needs.
 
@@ -76,15 +88,18 @@ class Detector:
             precision: Of the network, one that the bundle holds; its own if None.
             threads: Threads of the engine and of the kernel.
             batch: Most frames that are scored at once.
+            fallback: Whether to go on with an engine on the CPU where a GPU cannot be had or fails; see
+                `fallback_reason` and `Result.engine`.
 
         Raises:
             BundleError: The bundle is damaged, malformed or newer than this version reads.
             InputError: The bundle does not hold that precision, or the engine does not compute in it.
             MissingExtraError: The engine is not installed.
             EngineError: No engine gives the golden scores.
+            DeviceError: The GPU or its driver is not what is needed.
             ResourceError: The bundle asks for more memory than there is.
         """
-        return cls(read(path).select(precision), backend=backend, threads=threads, batch=batch)
+        return cls(read(path).select(precision), backend=backend, threads=threads, batch=batch, fallback=fallback)
 
     @property
     def threshold(self) -> float:
@@ -127,6 +142,7 @@ class Detector:
 
         Raises:
             InputError: A frame is not of that form, or there are too many or none.
+            DeviceError: The GPU failed. The detector is closed then.
             FlawlineError: The engine failed, a score is not finite, or the detector is closed.
         """
         if self._scorer is None:
@@ -134,7 +150,14 @@ class Detector:
         for frame in frames:
             if not isinstance(frame, np.ndarray):
                 raise InputError(f"frame is a {type(frame).__name__}; expected a NumPy array of uint8")
-        scores, maps = self._scorer.batch(frames)
+        try:
+            scores, maps = self._scorer.batch(frames)
+        except DeviceError as error:
+            self.close()
+            if not self._fallback:
+                raise
+            self._fall_back(error)
+            scores, maps = self._scorer.batch(frames)
         start = time.perf_counter_ns()
         results = [
             self._result(score, anomaly_map, frame)
@@ -152,7 +175,18 @@ class Detector:
             p_value=self.p_value(score),
             map=anomaly_map,
             regions=find_regions(anomaly_map, self.threshold, frame.shape[:2]) if rejected else [],
+            engine=self.backend,
         )
+
+    def _use(self, scorer: AnyScorer) -> None:
+        self._scorer = scorer
+        self.backend = scorer.backend
+        self.timings_ns = scorer.timings_ns | {"regions": 0}
+
+    def _fall_back(self, error: FlawlineError) -> None:
+        self.fallback_reason = str(error)
+        engine = preferred_engine(self.bundle.manifest.network.precision)
+        self._use(open_cpu_scorer(self.bundle, engine, threads=self._threads, batch=self._batch))
 
     def p_value(self, score: float) -> float:
         """Conformal p-value of a score: (1 + number of calibration scores >= score) / (n + 1)."""

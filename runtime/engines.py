@@ -7,15 +7,19 @@ from flawline.runtime.backends import preferred_engine, version
 from flawline.runtime.backends.selection import Candidate, Trial, select
 from flawline.runtime.bundle import Bundle
 from flawline.runtime.bundle.contents import gaussians
-from flawline.runtime.errors import EngineError
-from flawline.runtime.precisions import ENGINES
+from flawline.runtime.errors import EngineError, InputError
+from flawline.runtime.gpu.device import Device
+from flawline.runtime.gpu.scorer import GpuScorer
+from flawline.runtime.precisions import ENGINES, GPU_ENGINES
 from flawline.runtime.scorer import Scorer
 from flawline.runtime.verification import golden_errors
 
 _TRIAL_FRAMES = 9
 
+AnyScorer = Scorer | GpuScorer
 
-def open_scorer(bundle: Bundle, backend: str, *, threads: int, batch: int = 1) -> Scorer:
+
+def open_scorer(bundle: Bundle, backend: str, *, threads: int, batch: int = 1) -> AnyScorer:
     """Opens the scorer of a bundle in the engine of that name.
 
     Args:
@@ -29,6 +33,23 @@ def open_scorer(bundle: Bundle, backend: str, *, threads: int, batch: int = 1) -
     """
     if backend == "auto":
         backend = fastest_engine(bundle, threads=threads, batch=batch)
+    if is_on_gpu(backend):
+        return _open_gpu_scorer(bundle, batch)
+    return open_cpu_scorer(bundle, backend, threads=threads, batch=batch)
+
+
+def open_cpu_scorer(bundle: Bundle, backend: str, *, threads: int, batch: int = 1) -> Scorer:
+    """Opens the scorer of a bundle in an engine on the CPU.
+
+    Args:
+        bundle: In the precision that is wanted.
+        backend: Name of the engine.
+        threads: Threads of the engine and of the kernel.
+        batch: Most frames that are scored at once.
+
+    Raises:
+        See `Detector.open`.
+    """
     return Scorer(
         bundle.features,
         bundle.manifest,
@@ -37,6 +58,11 @@ def open_scorer(bundle: Bundle, backend: str, *, threads: int, batch: int = 1) -
         threads=threads,
         batch=batch,
     )
+
+
+def is_on_gpu(backend: str) -> bool:
+    """Whether the engine of that name runs on a GPU."""
+    return any(backend in engines for engines in GPU_ENGINES.values())
 
 
 def fastest_engine(bundle: Bundle, *, threads: int, batch: int = 1) -> str:
@@ -66,6 +92,8 @@ def fastest_engine(bundle: Bundle, *, threads: int, batch: int = 1) -> str:
 def try_engines(bundle: Bundle, *, threads: int, batch: int = 1) -> list[Candidate]:
     """Runs the golden frames through every engine that computes in the bundle's precision.
 
+    An engine that must be built takes minutes, and is tried only where it has been.
+
     Args:
         bundle: In the precision that is wanted.
         threads: Threads of the engine and of the kernel.
@@ -76,6 +104,8 @@ def try_engines(bundle: Bundle, *, threads: int, batch: int = 1) -> list[Candida
     """
 
     def trial(engine: str) -> Trial:
+        if is_on_gpu(engine):
+            _require_built(bundle, batch)
         with open_scorer(bundle, engine, threads=threads, batch=batch) as scorer:
             errors: list[float] = []
             times = []
@@ -86,4 +116,27 @@ def try_engines(bundle: Bundle, *, threads: int, batch: int = 1) -> list[Candida
                 errors.extend(golden_errors(scores[0], maps[0], golden))
         return Trial(max(errors), bundle.manifest.golden.relative_tolerance, sorted(times)[len(times) // 2] / 1e6)
 
-    return select(ENGINES[bundle.manifest.network.precision], trial, version)
+    precision = bundle.manifest.network.precision
+    return select((*ENGINES[precision], *GPU_ENGINES.get(precision, ())), trial, version)
+
+
+def _open_gpu_scorer(bundle: Bundle, batch: int) -> GpuScorer:
+    from flawline.runtime.gpu.tensorrt_engines import tensorrt_opener
+
+    precision = bundle.manifest.network.precision
+    if precision not in GPU_ENGINES:
+        capable = " or ".join(ENGINES[precision])
+        raise InputError(f"tensorrt does not compute in precision '{precision}'; take --backend {capable}")
+    statistics = gaussians(bundle.manifest, bundle.statistics)
+    device = Device()
+    return GpuScorer(device, bundle.manifest, statistics, tensorrt_opener(bundle, device, batch=batch), batch=batch)
+
+
+def _require_built(bundle: Bundle, batch: int) -> None:
+    from flawline.runtime.gpu.tensorrt_engines import kept_engine, key_of
+
+    reasons: list[str] = []
+    if kept_engine(key_of(bundle, Device(), batch), say=reasons.append) is None:
+        raise EngineError(
+            reasons[0] if reasons else "none was built for this device yet; `flawline export BUNDLE --to engine` does"
+        )

@@ -20,3 +20,10 @@ ENGINES: dict[Precision, tuple[str, ...]] = {
     "int8-tensorrt": ("onnxruntime",),
 }
 """Engines whose scores may be expected to agree. Through the first of them the statistics are collected."""
+
+GPU_ENGINES: dict[Precision, tuple[str, ...]] = {
+    "fp32": ("tensorrt",),
+    "fp16": ("tensorrt",),
+    "int8-tensorrt": ("tensorrt",),
+}
+"""Engines on a GPU whose scores may be expected to agree with those."""

@@ -19,6 +19,7 @@ class ScoredImage(msgspec.Struct, frozen=True):
         p_value: Share of good images that score at least as high, (1 + #) / (n + 1).
         verdict: `good` or `reject`.
         regions: Parts of the image above the threshold, highest peak first.
+        engine: Name of the engine that scored the image.
     """
 
     image: str
@@ -27,11 +28,20 @@ class ScoredImage(msgspec.Struct, frozen=True):
     p_value: float
     verdict: Literal["good", "reject"]
     regions: list[Region]
+    engine: str
 
     @classmethod
     def of(cls, path: Path, result: Result) -> "ScoredImage":
         """What a detector said of an image file."""
-        return cls(str(path), result.score, result.threshold, result.p_value, result.verdict, result.regions)
+        return cls(
+            image=str(path),
+            score=result.score,
+            threshold=result.threshold,
+            p_value=result.p_value,
+            verdict=result.verdict,
+            regions=result.regions,
+            engine=result.engine,
+        )
 
     def text(self) -> str:
         """One line for people."""

@@ -63,7 +63,7 @@ def preferred_engine(precision: Precision) -> str:
 
 def version(name: str) -> str | None:
     """Version of an engine as its package states it, or None if it is not installed that way; imports nothing."""
-    for distribution in BACKENDS[name].distributions:
+    for distribution in BACKENDS[name].distributions if name in BACKENDS else (name,):
         try:
             return importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:

@@ -11,10 +11,17 @@ def add_engine(parser: argparse._ActionsContainer) -> None:
         "--backend",
         metavar="NAME",
         default="auto",
-        help="engine: onnxruntime, openvino, or auto for one that gives the golden scores, the preferred unless another is clearly "
+        help="engine: onnxruntime, openvino, tensorrt, or auto for one that gives the golden scores, the preferred unless another is clearly "
         "faster (default: %(default)s)",
     )
     parser.add_argument(
         "--precision", choices=PRECISIONS, help="of the network, one that the bundle holds (default: the bundle's own)"
     )
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="default: %(default)s")
+
+
+def add_fallback(parser: argparse._ActionsContainer) -> None:
+    """Declares `fallback`, as `Detector.open` takes it."""
+    parser.add_argument(
+        "--fallback", action="store_true", help="go on with an engine on the CPU where a GPU cannot be had or fails"
+    )

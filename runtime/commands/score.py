@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flawline.runtime.commands.options import add_engine
+from flawline.runtime.commands.options import add_engine, add_fallback
 
 if TYPE_CHECKING:
     from flawline.runtime.bundle.manifest import Input
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--heatmaps", metavar="DIR", type=Path, help="folder for overlays, NAME.png each")
     parser.add_argument("--threshold", metavar="T", type=float, help="instead of the bundle's own")
     add_engine(parser)
+    add_fallback(parser)
     parser.add_argument(
         "--any-size", action="store_true", help="also score images of another size than the good images"
     )
@@ -51,7 +52,11 @@ def run(options: argparse.Namespace) -> int:
     use_threads(options.threads)
     failed = 0
     with Detector.open(
-        options.bundle, backend=options.backend, precision=options.precision, threads=options.threads
+        options.bundle,
+        backend=options.backend,
+        precision=options.precision,
+        threads=options.threads,
+        fallback=options.fallback,
     ) as detector:
         images = [image for path in options.images for image in (list_images(path) if path.is_dir() else [path])]
         overlays = _overlay_paths(images, options.heatmaps) if options.heatmaps else {}
@@ -72,6 +77,8 @@ def run(options: argparse.Namespace) -> int:
             sys.stdout.write((msgspec.json.encode(scored).decode() if options.json else scored.text()) + "\n")
             if options.heatmaps:
                 write_image(overlays[path], overlay(frame, result.map, result.regions, result.threshold))
+        if detector.fallback_reason is not None:
+            sys.stderr.write(f"flawline score: {detector.backend} has taken over: {detector.fallback_reason}\n")
     return 2 if failed else 0
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
-from flawline.runtime.commands.options import add_engine
+from flawline.runtime.commands.options import add_engine, add_fallback
 
 if TYPE_CHECKING:
     from flawline.runtime.bundle import Manifest
@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pixel-pitch-mm", metavar="MM", type=length, help="distance of neighbouring pixels")
     parser.add_argument("--frames", metavar="MAX", type=count, help="end after so many frames")
     add_engine(parser)
+    add_fallback(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -75,7 +76,13 @@ def run(options: argparse.Namespace) -> int:
     use_threads(options.threads)
     with contextlib.ExitStack() as stack:
         detector = stack.enter_context(
-            Detector.open(options.bundle, backend=options.backend, precision=options.precision, threads=options.threads)
+            Detector.open(
+                options.bundle,
+                backend=options.backend,
+                precision=options.precision,
+                threads=options.threads,
+                fallback=options.fallback,
+            )
         )
         if options.threshold is not None:
             detector.threshold = options.threshold
@@ -96,6 +103,8 @@ def run(options: argparse.Namespace) -> int:
             pictures=pictures,
             progress=_progress(options, stack),
         )
+        if detector.fallback_reason is not None:
+            sys.stderr.write(f"flawline stream: {detector.backend} has taken over: {detector.fallback_reason}\n")
     for trouble in summary.troubles:
         sys.stderr.write(f"flawline stream: {trouble}\n")
     return 1 if summary.events_failed else 0

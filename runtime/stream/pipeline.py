@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flawline.runtime.detector import Result
-from flawline.runtime.errors import FlawlineError
+from flawline.runtime.errors import DeviceError, FlawlineError
 from flawline.runtime.memory import require
 from flawline.runtime.stream.acquisition import Acquisition
 from flawline.runtime.stream.assembler import Assembler, Frame
@@ -57,7 +57,8 @@ def run(
     """Streams until the source ends, `stop` is set, or enough frames were seen.
 
     The source is read in a thread of its own; the detector and the sinks run in the caller's. A frame that the detector
-    refuses becomes a gap and the stream goes on. Errors that are no `FlawlineError` end it.
+    refuses becomes a gap and the stream goes on; a GPU that fails ends it, since no later frame could be scored either.
+    Errors that are no `FlawlineError` end it.
 
     Args:
         source: An open source; the caller closes it.
@@ -79,6 +80,7 @@ def run(
     Raises:
         FlawlineError: The detector refuses frames of this size and kind, or the source failed for good; in the second
             case the sinks have received the account.
+        DeviceError: The GPU failed; if in mid-stream, the sinks have received the account.
         ResourceError: Ring and frame would not fit into memory.
     """
     _require_memory(source, ring_blocks, frame_lines)
@@ -89,10 +91,13 @@ def run(
     detector(assembler.buffer)
     report = Report(sinks, frame_lines, pitch=pitch, pictures=pictures, progress=progress)
     acquisition = Acquisition(source, ring, stop)
+    device_error: DeviceError | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="acquisition") as executor:
         acquiring = executor.submit(acquisition.run)
         try:
             ended = _inspect_all(_frames(ring, assembler, report), detector, report, stop, max_frames)
+        except DeviceError as error:
+            ended, device_error = "detector_failed", error
         finally:
             stop.set()
             ring.close()
@@ -105,6 +110,8 @@ def run(
     summary = report.summary(ended, source, acquisition, ring)
     if failure is not None:
         raise failure
+    if device_error is not None:
+        raise device_error
     return summary
 
 
@@ -137,6 +144,8 @@ def _inspect_all(
             result = detector(frame.pixels)
         except FlawlineError as error:
             report.bad_frame(frame, error)
+            if isinstance(error, DeviceError):
+                raise
         else:
             report.result(frame, result, start_ns, detector.timings_ns)
         if number == max_frames:

@@ -41,6 +41,7 @@ def test_json_says_what_the_detector_says(through, image, capsys):
         "p_value": 0.5,
         "verdict": "reject",
         "regions": [region],
+        "engine": result.engine,
     }
     assert tuple(json.loads(out)) == ScoredImage.__struct_fields__
 

@@ -34,7 +34,9 @@ class FakeDetector:
         if score == 255:
             y, x = np.argwhere(frame == 255)[0][:2]
             regions = [Region(int(x), int(y), 3, 2, 6, score, score)]
-        return Result(score, 254.0, 0.5, frame[::4, ::4].reshape(*frame[::4, ::4].shape[:2], -1)[..., 0] * 1.0, regions)
+        return Result(
+            score, 254.0, 0.5, frame[::4, ::4].reshape(*frame[::4, ::4].shape[:2], -1)[..., 0] * 1.0, regions, "none"
+        )
 
 
 class ScriptedSource:

@@ -23,7 +23,7 @@ def frame() -> Frame:
 
 @pytest.fixture
 def result() -> Result:
-    return Result(9.0, 5.0, 0.1, np.full((20, 25), 3.0, np.float32), [REGION])
+    return Result(9.0, 5.0, 0.1, np.full((20, 25), 3.0, np.float32), [REGION], "none")
 
 
 def test_thumbnail_is_the_defect_with_its_surroundings(tmp_path, frame):

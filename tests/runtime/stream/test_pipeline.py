@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flawline.runtime.errors import FlawlineError, InputError, ResourceError
+from flawline.runtime.errors import DeviceError, FlawlineError, InputError, ResourceError
 from flawline.runtime.stream import (
     POLICIES,
     BlockInfo,
@@ -88,7 +88,7 @@ def test_reject_without_a_region_is_reported_with_the_whole_frame(list_sink, scr
     class Regionless(fake_detector):
         def __call__(self, frame):
             result = super().__call__(frame)
-            return type(result)(300.0, 254.0, 0.1, result.map, [])
+            return type(result)(300.0, 254.0, 0.1, result.map, [], "none")
 
     run(scripted_source([ok(0)]), Regionless(), [list_sink], frame_lines=8)
     (defect,) = list_sink.of(Defect)
@@ -165,6 +165,22 @@ def test_source_that_fails_for_good_leaves_the_account(fake_detector, list_sink,
         run(source, fake_detector(), [list_sink], frame_lines=8)
     (summary,) = list_sink.of(Summary)
     assert (summary.ended, summary.frames) == ("source_failed", 2)
+    balance(summary)
+
+
+def test_gpu_that_fails_ends_the_stream_with_its_account(web, fake_detector, list_sink):
+    def fault(number: int) -> None:
+        if number == 3:
+            raise DeviceError("the GPU fell off its bus")
+
+    source = open_source(f"replay:{web[0]}?loop=forever&block=3")
+    with pytest.raises(DeviceError, match="fell off"):
+        run(source, fake_detector(fault), [list_sink], frame_lines=10)
+    source.close()
+    (summary,) = list_sink.of(Summary)
+    assert (summary.ended, summary.frames, summary.bad_frames) == ("detector_failed", 2, 1)
+    (gap,) = [gap for gap in list_sink.of(Gap) if "bad_frame" in gap.reasons]
+    assert gap.detail == "the GPU fell off its bus"
     balance(summary)
 
 
