@@ -1,14 +1,18 @@
-"""Makes more of a bundle: a further precision of its network, or one ONNX file for other runtimes.
+"""Makes more of a bundle: a further precision of its network, a TensorRT engine, or one ONNX file for other runtimes.
 
 --precision P --images GOOD_DIR writes a new bundle that also holds the network in P, with statistics, threshold and golden
 frames of its own. GOOD_DIR is the folder that the bundle was fitted on: the images are split as they were. What is written
 scores like the float detector, or nothing is written (exit 1).
+
+--to engine builds the network for TensorRT on the GPU of this machine, for up to --batch frames at once. Without --out it goes
+into the cache, where `--backend tensorrt` finds it, which builds what it does not find.
 
 --to standalone writes a single ONNX file, uint8 frame in, score, map and verdict out, for people with a runtime of their
 own; with --precision, of a network that the bundle holds. It must score like the bundle on its golden frames, and on those of
 --images.
 
   flawline export part.flaw --precision int8 --images good/ --out part-int8.flaw
+  flawline export part.flaw --to engine --precision fp16
   flawline export part.flaw --to standalone --out part.onnx
 """
 
@@ -22,11 +26,22 @@ from flawline.calibration.woodbury import Form
 from flawline.export.options import default_threads
 from flawline.runtime.precisions import PRECISIONS
 
+# Options, by name, that say nothing to what --to asks for.
+_NEEDLESS = {
+    None: ("batch", "workspace_mb", "dla"),
+    "engine": ("images", "factors", "form", "labelled", "skip_bad"),
+    "standalone": ("factors", "form", "labelled", "skip_bad", "batch", "workspace_mb", "dla"),
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="folder of the bundle; stays as it is")
-    parser.add_argument("--to", choices=("standalone",), help="one ONNX file, instead of a bundle of more precisions")
+    parser.add_argument(
+        "--to",
+        choices=("engine", "standalone"),
+        help="a file for another runtime, instead of a bundle of more precisions",
+    )
     parser.add_argument("--precision", choices=PRECISIONS, help="to add; with --to, the one to take")
     parser.add_argument(
         "--images",
@@ -41,13 +56,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also compare AUROC on this folder (MVTec layout: test/good, test/KIND)",
     )
     parser.add_argument(
-        "--out", metavar="PATH", type=Path, required=True, help="bundle to make, or file to make or replace"
+        "--out", metavar="PATH", type=Path, help="bundle to make, or file to make or replace; an engine may do without"
     )
     parser.add_argument("--factors", choices=get_args(FactorType), help="of what is added (default: as in the bundle)")
     parser.add_argument(
         "--form",
         choices=get_args(Form),
         help="of the factors that are added (default: as in the bundle; with other --factors, what suits them)",
+    )
+    parser.add_argument("--batch", metavar="B", type=int, help="most frames that the engine takes at once (default: 1)")
+    parser.add_argument(
+        "--workspace-mb",
+        metavar="N",
+        type=int,
+        help="scratch memory of the engine's layers (default: what the GPU has)",
+    )
+    parser.add_argument(
+        "--dla", metavar="N", type=int, help="deep learning accelerator to run what it can of the network"
     )
     parser.add_argument("--skip-bad", action="store_true", help="go on without images that cannot be read")
     parser.add_argument("--threads", metavar="N", type=int, default=default_threads(), help="default: all cores")
@@ -57,8 +82,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Exports and prints what came of it."""
     from flawline.export.parity import ParityError
+    from flawline.runtime.errors import InputError
 
+    what = "--precision alone" if options.to is None else f"--to {options.to}"
+    for name in _NEEDLESS[options.to]:
+        # Not by its truth: 0 is an accelerator.
+        if getattr(options, name) is not None and getattr(options, name) is not False:
+            raise InputError(f"--{name.replace('_', '-')} does not go with {what}")
     try:
+        if options.to == "engine":
+            return _engine(options)
         return _standalone(options) if options.to == "standalone" else _add(options)
     except ParityError as error:
         sys.stderr.write(f"flawline export: {error}\n")
@@ -77,6 +110,8 @@ def _add(options: argparse.Namespace) -> int:
         raise InputError(
             f"--precision {options.precision} needs --images, the good images that the bundle was fitted on"
         )
+    if options.out is None:
+        raise InputError(f"--precision {options.precision} needs --out, the bundle to make")
     bundle = add_precision(
         options.bundle,
         options.precision,
@@ -103,16 +138,32 @@ def _standalone(options: argparse.Namespace) -> int:
     from flawline.runtime.errors import InputError
     from flawline.runtime.images import list_images, read_image
 
-    for name in ("factors", "form", "labelled", "skip_bad"):
-        if getattr(options, name):
-            raise InputError(
-                f"--{name.replace('_', '-')} does not go with --to standalone, only with --precision alone"
-            )
+    if options.out is None:
+        raise InputError("--to standalone needs --out, the file to make or replace")
     frames = (read_image(path) for path in (list_images(options.images) if options.images else ()))
     bundle = read(options.bundle).select(options.precision)
     report = write_standalone(bundle, options.out, frames, threads=options.threads)
     text = f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB, {bundle.manifest.network.precision}; {_text(report)}\n"
     sys.stdout.write(_json(report) if options.json else text)
+    return 0
+
+
+def _engine(options: argparse.Namespace) -> int:
+    from flawline.export.engine import write_engine_file
+    from flawline.runtime.bundle import read
+    from flawline.runtime.gpu.engine_cache import EngineOptions
+
+    bundle = read(options.bundle).select(options.precision)
+    path = write_engine_file(
+        bundle,
+        options.out,
+        batch=1 if options.batch is None else options.batch,
+        options=EngineOptions(workspace_mb=options.workspace_mb, dla_core=options.dla),
+        say=_say,
+    )
+    precision, size = bundle.manifest.network.precision, path.stat().st_size
+    facts = {"engine": str(path), "precision": precision, "bytes": size}
+    sys.stdout.write(_json(facts) if options.json else f"{path}: {size / 1e6:.1f} MB, {precision}\n")
     return 0
 
 

@@ -13,7 +13,10 @@ COMMANDS = {
     "fit": ("flawline.export.commands.fit", "fit a detector on a folder of good images"),
     "score": ("flawline.runtime.commands.score", "score images: verdicts, p-values, boxes, overlays"),
     "evaluate": ("flawline.benchmarks.commands.evaluate", "accuracy on a labelled folder"),
-    "export": ("flawline.export.commands.export", "another precision, or one ONNX file for other runtimes"),
+    "export": (
+        "flawline.export.commands.export",
+        "another precision, a TensorRT engine, or one ONNX file for other runtimes",
+    ),
     "info": ("flawline.runtime.commands.info", "what is in a bundle"),
     "verify": (
         "flawline.runtime.commands.verify",
