@@ -115,6 +115,7 @@ __device__ __forceinline__ void proximal_error(const ProximalError& job) {
     FLAWLINE_SHARED(float, shared);
     const int left = blockIdx.x * ErrorTile::kWidth, top = blockIdx.y * ErrorTile::kHeight;
     const int64 frame = blockIdx.z;
+    if constexpr (kShared) load_taps<ErrorTile>(job.filter, shared);
     float errors[ErrorTile::kOutputs] = {};
     for (int channel = 0; channel < job.channels; ++channel) {
         const Strides &from = job.image_strides, &to = job.reconstruction_strides;
@@ -123,8 +124,6 @@ __device__ __forceinline__ void proximal_error(const ProximalError& job) {
             job.reconstruction + frame * to.frame + channel * to.channel};
         float sums[ErrorTile::kOutputs] = {};
         if constexpr (kShared) {
-            // The taps are read until all are here.
-            if (channel) __syncthreads();
             filter_tile<ErrorTile>(job.filter, residual, top, left, shared, sums);
         } else {
             filter_columns<ErrorTile>(job.filter, residual, top, left, sums);

@@ -61,25 +61,31 @@ __device__ __forceinline__ void convolve(const float* source, int spacing, const
     }
 }
 
-// Filters the tile at (top, left) of a plane. The plane has a value `at` every (y, x) that a tile reaches, and
-// `quad` reads four of a row at once if they lie in memory as that asks for.
-template <class Tile, class Plane>
+// Brings the taps into shared memory, in front of the tiles that are filtered with them.
+template <class Shape>
+__device__ __forceinline__ void load_taps(const Filter& filter, float* shared) {
+    const int thread = threadIdx.y * Shape::kWidth + threadIdx.x;
+    for (int k = thread; k < 2 * filter.radius + 1; k += Shape::kThreads) shared[k] = filter.taps[k];
+}
+
+// Filters the tile at (top, left) of a plane; further planes may follow. A plane has a value `at` every (y, x) that a tile
+// reaches, and its `quad` reads four of a row at once where they lie in memory as that asks for.
+template <class Shape, class Plane>
 __device__ __forceinline__ void filter_tile(const Filter& filter, const Plane& plane, int top, int left, float* shared,
-                                            float (&sums)[Tile::kOutputs]) {
-    const int thread = threadIdx.y * Tile::kWidth + threadIdx.x;
-    const int count = 2 * filter.radius + 1, rows = Tile::kHeight + 2 * filter.radius;
+                                            float (&sums)[Shape::kOutputs]) {
+    const int thread = threadIdx.y * Shape::kWidth + threadIdx.x;
+    const int count = 2 * filter.radius + 1, rows = Shape::kHeight + 2 * filter.radius;
     // The border is widened to whole quads, which start where four floats do.
     const int margin = (filter.radius + kQuad - 1) / kQuad * kQuad;
-    const int quads = (Tile::kWidth + 2 * margin) / kQuad;
-    // Odd, so that the same column of 32 rows lies in 32 banks.
-    const int pitch = quads * kQuad + 1, filtered_pitch = Tile::kWidth + 1;
-    float* taps = shared;
-    float* pixels = taps + count;
+    const int quads = (Shape::kWidth + 2 * margin) / kQuad;
+    // One more than whole quads, so that the same column of 32 rows lies in 32 banks.
+    const int pitch = quads * kQuad + 1, filtered_pitch = Shape::kWidth + 1;
+    const float* taps = shared;
+    float* pixels = shared + count;
     float* filtered = pixels + rows * pitch;
 
-    for (int k = thread; k < count; k += Tile::kThreads) taps[k] = filter.taps[k];
     // Eight quads of four rows to a warp: in memory 128 bytes side by side, here 32 banks.
-    for (int i = thread; i < (rows + 3) / 4 * 4 * quads; i += Tile::kThreads) {
+    for (int i = thread; i < (rows + 3) / 4 * 4 * quads; i += Shape::kThreads) {
         const int row = i / (4 * quads) * 4 + i % 4, column = i / 4 % quads * kQuad;
         if (row >= rows) continue;
         const int y = top + row - filter.radius, x = left + column - margin;
@@ -91,29 +97,29 @@ __device__ __forceinline__ void filter_tile(const Filter& filter, const Plane& p
     }
     __syncthreads();
 
-    for (int i = thread; i < rows * (Tile::kWidth / Tile::kOutputs); i += Tile::kThreads) {
-        const int row = i % rows, column = i / rows * Tile::kOutputs;
-        float across[Tile::kOutputs] = {};
+    for (int i = thread; i < rows * (Shape::kWidth / Shape::kOutputs); i += Shape::kThreads) {
+        const int row = i % rows, column = i / rows * Shape::kOutputs;
+        float across[Shape::kOutputs] = {};
         convolve(pixels + row * pitch + margin - filter.radius + column, 1, taps, count, across);
-        for (int j = 0; j < Tile::kOutputs; ++j) filtered[row * filtered_pitch + column + j] = across[j];
+        for (int j = 0; j < Shape::kOutputs; ++j) filtered[row * filtered_pitch + column + j] = across[j];
     }
     __syncthreads();
 
-    const int first = threadIdx.y * Tile::kOutputs;
+    const int first = threadIdx.y * Shape::kOutputs;
     convolve(filtered + first * filtered_pitch + threadIdx.x, filtered_pitch, taps, count, sums);
 }
 
 // The same without shared memory, for filters that do not fit it: each thread filters all rows that its pixels need.
-template <class Tile, class Plane>
+template <class Shape, class Plane>
 __device__ __forceinline__ void filter_columns(const Filter& filter, const Plane& plane, int top, int left,
-                                               float (&sums)[Tile::kOutputs]) {
+                                               float (&sums)[Shape::kOutputs]) {
     const int count = 2 * filter.radius + 1;
-    const int x = left + threadIdx.x - filter.radius, y = top + threadIdx.y * Tile::kOutputs - filter.radius;
-    for (int row = 0; row < Tile::kOutputs + 2 * filter.radius; ++row) {
+    const int x = left + threadIdx.x - filter.radius, y = top + threadIdx.y * Shape::kOutputs - filter.radius;
+    for (int row = 0; row < Shape::kOutputs + 2 * filter.radius; ++row) {
         float across = 0;
         for (int k = 0; k < count; ++k) across = fmaf(filter.taps[k], plane.at(y + row, x + k), across);
 #pragma unroll
-        for (int i = 0; i < Tile::kOutputs; ++i) {
+        for (int i = 0; i < Shape::kOutputs; ++i) {
             const int k = row - i;
             if (k >= 0 && k < count) sums[i] = fmaf(filter.taps[k], across, sums[i]);
         }

@@ -41,6 +41,7 @@ __device__ __forceinline__ void smooth(const Smooth& job) {
     float sums[SmoothTile::kOutputs] = {};
     if constexpr (kShared) {
         FLAWLINE_SHARED(float, shared);
+        load_taps<SmoothTile>(job.filter, shared);
         filter_tile<SmoothTile>(job.filter, map, top, left, shared, sums);
     } else {
         filter_columns<SmoothTile>(job.filter, map, top, left, sums);

@@ -4,33 +4,18 @@ import numpy as np
 import pytest
 
 from flawline.runtime.kernels import reference
-from flawline.runtime.kernels.cuda import image_calls
 from flawline.runtime.kernels.cuda.image_plan import float32_threshold
 from tests.emulation.build import ORDERS
-from tests.runtime.kernels.cases import poisoned
+from tests.runtime.kernels.cuda.image_running import frame_maps, random_maps
 
 # Of the map and of its frame: whole quads of pixels, others, and frames that are smaller than their map.
 SIZES = [((1, 1), (1, 1)), ((7, 5), (33, 129)), ((7, 5), (16, 128)), ((14, 9), (65, 300)), ((9, 8), (5, 3))]
 
 
-def frame_maps(device, maps, frame_size, *, threshold=np.inf, upsampling="bilinear", wanted=("out", "mask"), order=0):
-    """The maps and masks at the size of frames, those that are wanted."""
-    call = image_calls.frame_map(
-        maps.shape[1:], frame_size, len(maps), device.put, threshold=threshold, upsampling=upsampling
-    )
-    shape = (len(maps), *frame_size)
-    buffers = {"out": poisoned(*shape), "mask": np.full(shape, 7, np.uint8)}
-    call.job["maps"] = device.put(maps)
-    for name in wanted:
-        call.job[name] = device.put(buffers[name])
-    device.launch(*call, order=order)
-    return [device.get(int(call.job[name])) for name in wanted]
-
-
 @pytest.mark.parametrize("upsampling", ["bilinear", "nearest"])
 @pytest.mark.parametrize(("size", "frame_size"), SIZES)
 def test_frame_map_is_the_resampled_map_and_the_mask_what_of_it_is_above(device, size, frame_size, upsampling, rng):
-    maps = rng.gamma(2, 3, (3, *size)).astype(np.float32)
+    maps = random_maps(rng, 3, size)
     threshold = float(np.quantile(maps, 0.6))
     expected = reference.embeddings([maps[:, None]], frame_size, upsampling).reshape(3, *frame_size)
     for order in range(ORDERS):
@@ -39,15 +24,21 @@ def test_frame_map_is_the_resampled_map_and_the_mask_what_of_it_is_above(device,
         np.testing.assert_array_equal(mask, np.where(out > threshold, 255, 0))
 
 
+def test_the_threshold_itself_is_not_above_it(device):
+    maps = np.array([[[1, 2, 3]]], np.float32)
+    _, mask = frame_maps(device, maps, (1, 3), threshold=2.0)
+    np.testing.assert_array_equal(mask, [[[0, 0, 255]]])
+
+
 @pytest.mark.parametrize("wanted", [("out",), ("mask",)])
 def test_either_is_made_without_the_other(device, wanted, rng):
-    maps = rng.gamma(2, 3, (2, 7, 5)).astype(np.float32)
+    maps = random_maps(rng, 2, (7, 5))
     both = dict(zip(("out", "mask"), frame_maps(device, maps, (33, 64), threshold=6), strict=True))
     np.testing.assert_array_equal(frame_maps(device, maps, (33, 64), threshold=6, wanted=wanted)[0], both[wanted[0]])
 
 
 def test_nan_reaches_no_pixel_that_does_not_read_it(device, rng):
-    maps = rng.gamma(2, 3, (1, 7, 5)).astype(np.float32)
+    maps = random_maps(rng, 1, (7, 5))
     maps[0, 3, 2] = np.nan
     expected = reference.embeddings([maps[:, None]], (14, 15), "bilinear").reshape(1, 14, 15)
     np.testing.assert_array_equal(np.isnan(frame_maps(device, maps, (14, 15))[0]), np.isnan(expected))

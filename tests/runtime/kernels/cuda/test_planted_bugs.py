@@ -1,34 +1,14 @@
 """Bugs that are planted into the CUDA sources: each is found by what the tests of the kernels look at."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from tests.emulation.build import SOURCES, LaunchError, build
 from tests.runtime.kernels.cuda import examination
-
-ROOT = Path(__file__).parents[4]
-# Little is left to optimise, and most of the time would go to it.
-QUICK = ["-O0"]
-SANITIZED = [*QUICK, "-fsanitize=address", "-g1"]
-OVERFLOW = "AddressSanitizer: heap-buffer-overflow"
-
-
-class Bug(NamedTuple):
-    """One textual change of one source, and the .cu file whose kernels show it."""
-
-    name: str
-    file: str
-    before: str
-    after: str
-    kernels: str = "distances.cu"
-
+from tests.runtime.kernels.cuda.planting import OVERFLOW, QUICK, SANITIZED, Bug, names, plant, sanitized
 
 # Sources that are right under one order of the threads only.
 RACES = [
@@ -136,10 +116,6 @@ OVERFLOWS = [
 ]
 
 
-def names(bugs):
-    return [pytest.param(bug, id=bug.name) for bug in bugs]
-
-
 def examined_sources(folder: Path) -> Path:
     """A copy of the sources with the one instance of each kernel that is examined."""
     for path in SOURCES.glob("*.cuh"):
@@ -153,53 +129,39 @@ def examined_sources(folder: Path) -> Path:
     return folder
 
 
-def plant(bug: Bug, folder: Path) -> Path:
-    """A copy of the sources with a bug."""
-    path = examined_sources(folder) / bug.file
-    text = path.read_text()
-    assert text.count(bug.before) == 1, f"{bug.name}: {bug.file} has its place {text.count(bug.before)} times, not once"
-    path.write_text(text.replace(bug.before, bug.after))
-    return folder
-
-
-def sanitized(library: Path, kernels: str) -> subprocess.CompletedProcess[str]:
-    """Examines a library under AddressSanitizer, in a process of its own, since what it finds ends the process."""
-    preloaded = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
-    # Python itself never frees all that it has.
-    environment = {**os.environ, "LD_PRELOAD": preloaded.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
-    command = [sys.executable, "-m", examination.__name__, str(library), kernels]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
-
-
 @pytest.mark.parametrize("kernels", ["distances.cu", "projected.cu"])
 def test_sources_without_a_bug_pass(kernels, emulation_cache, tmp_path):
     folder = examined_sources(tmp_path)
     examination.examine(build(emulation_cache, [kernels], folder, QUICK), kernels)
-    finished = sanitized(build(emulation_cache, [kernels], folder, SANITIZED), kernels)
+    finished = sanitized(examination, build(emulation_cache, [kernels], folder, SANITIZED), kernels)
     assert finished.returncode == 0, finished.stderr
 
 
 @pytest.mark.parametrize("bug", names([*RACES, *MISTAKES]))
 def test_wrong_distances_are_found(bug, emulation_cache, tmp_path):
-    library = build(emulation_cache, [bug.kernels], plant(bug, tmp_path), QUICK)
+    library = build(emulation_cache, [bug.kernels], plant(bug, examined_sources(tmp_path)), QUICK)
     with pytest.raises(AssertionError, match=r"Not equal to tolerance|Arrays are not equal"):
         examination.examine(library, bug.kernels)
 
 
 @pytest.mark.parametrize("bug", names(HANGS))
 def test_threads_that_hang_are_found(bug, emulation_cache, tmp_path):
-    library = build(emulation_cache, [bug.kernels], plant(bug, tmp_path), QUICK)
+    library = build(emulation_cache, [bug.kernels], plant(bug, examined_sources(tmp_path)), QUICK)
     with pytest.raises(LaunchError, match="threads of a block wait for each other"):
         examination.examine(library, bug.kernels)
 
 
 @pytest.mark.parametrize("bug", names(OVERFLOWS))
 def test_memory_past_an_end_is_found(bug, emulation_cache, tmp_path):
-    finished = sanitized(build(emulation_cache, [bug.kernels], plant(bug, tmp_path), SANITIZED), bug.kernels)
+    finished = sanitized(
+        examination,
+        build(emulation_cache, [bug.kernels], plant(bug, examined_sources(tmp_path)), SANITIZED),
+        bug.kernels,
+    )
     assert finished.returncode != 0
     assert OVERFLOW in finished.stderr
 
 
 def test_bug_whose_place_is_gone_is_no_bug_that_was_found(tmp_path):
     with pytest.raises(AssertionError, match=r"has its place 0 times, not once"):
-        plant(RACES[0]._replace(before="no such text"), tmp_path)
+        plant(RACES[0]._replace(before="no such text"), examined_sources(tmp_path))

@@ -3,13 +3,14 @@
 Measured with OpenCV 4.11, 4.13 and 5.0 on x86-64: no pixel of any case differs.
 """
 
-import cv2
 import numpy as np
 import pytest
 
 from flawline.runtime.errors import InputError
 from flawline.runtime.kernels.cuda import image_calls
+from flawline.runtime.kernels.cuda.resize_tables import resize_tables
 from tests.emulation.build import ORDERS
+from tests.runtime.kernels.cuda.image_running import preprocess, random_frames, resized
 
 LAYOUTS = [(1, True), (3, True), (3, False)]
 """Channels, and whether the network takes them in planes."""
@@ -33,49 +34,10 @@ LARGEST_SHARE = 1e-4
 """Grey levels by which pixels may differ, and the share of those that do: other builds of OpenCV round in other places."""
 
 
-def preprocess(device, frames, size, interpolation="area", *, planar=False, within=None, slots=None, first=0, order=0):
-    """The kernel, and the network's input, (B, height, width, channels), with the frames from slot `first` on.
-
-    Frames are of that form too, or views of what they lie within. Slots that no frame is for hold 7.
-    """
-    channels = frames.shape[3]
-    call = image_calls.preprocess(
-        frames.shape[1:3],
-        size,
-        len(frames),
-        device.put,
-        channels=channels,
-        planar=planar,
-        interpolation=interpolation,
-    )
-    whole = frames if within is None else within
-    slots = slots or len(frames)
-    target = device.put(np.full((slots, channels, *size) if planar else (slots, *size, channels), 7, np.uint8))
-    pixels = call.job["pixels"]
-    pixels["source"] = device.put(whole) + frames.ctypes.data - whole.ctypes.data
-    pixels["frame_stride"], pixels["row_stride"] = frames.strides[:2]
-    pixels["target"] = target + first * size[0] * size[1] * channels
-    device.launch(*call, order=order)
-    out = device.get(target)
-    return call.kernel, out.transpose(0, 2, 3, 1) if planar else out
-
-
-def resized(frames, size, interpolation="area"):
-    """The same by OpenCV, with the rules of `flawline.runtime.extractor`."""
-    shrinks = frames.shape[1] >= size[0] and frames.shape[2] >= size[1]
-    method = cv2.INTER_AREA if interpolation == "area" and shrinks else cv2.INTER_LINEAR
-    out = [cv2.resize(frame, size[::-1], interpolation=method) for frame in frames]
-    return np.reshape(out, (len(frames), *size, frames.shape[3]))
-
-
 def assert_close(out, expected):
     difference = np.abs(out.astype(int) - expected)
     assert difference.max() <= LARGEST_DIFFERENCE
     assert (difference > 0).mean() <= LARGEST_SHARE
-
-
-def random_frames(rng, *shape):
-    return rng.integers(0, 256, shape, dtype=np.uint8)
 
 
 @pytest.mark.parametrize(("channels", "planar"), LAYOUTS)
@@ -161,3 +123,8 @@ def test_what_no_kernel_resizes_is_refused_before_anything_is_uploaded(changes, 
     good = {"frame_size": (16, 16), "size": (4, 32), "frames": 1, "channels": 1, "interpolation": "area"}
     with pytest.raises(InputError, match=message):
         image_calls.preprocess(**{**good, **changes}, upload=nothing_is_uploaded, planar=True)
+
+
+def test_tables_for_a_side_of_nothing_are_refused():
+    with pytest.raises(InputError, match=r"sizes \(0, 4\) and \(4, 4\): expected sides of 1 px or more"):
+        resize_tables((0, 4), (4, 4), "area")

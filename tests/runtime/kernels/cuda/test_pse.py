@@ -6,54 +6,13 @@ import pytest
 from flawline.runtime.errors import InputError
 from flawline.runtime.kernels import proximally_sensitive_error
 from flawline.runtime.kernels.cuda import image_calls
-from flawline.runtime.kernels.cuda.image_jobs import PART
-from flawline.runtime.kernels.pse import ProximalError
 from tests.emulation.build import ORDERS
-from tests.runtime.kernels.cases import poisoned
+from tests.runtime.kernels.cuda.image_running import Errors, random_pair
 
 # Around the tile of the kernels, 64 x 32; widths that are whole quads and others.
 SIZES = [(1, 1), (31, 65), (32, 64), (33, 63), (7, 130), (65, 20)]
 DTYPES = [np.uint8, np.float32]
 TOLERANCE = 1e-5
-
-
-class Errors:
-    """The kernel for images of a shape, (B, channels, height, width), with the memory that it keeps between launches."""
-
-    def __init__(self, device, image, sigma, *, planar=True, planar_reconstruction=True, normalised=True):
-        frames, channels, *size = image.shape
-        self._device = device
-        self._planar = planar, planar_reconstruction
-        self._call = image_calls.proximal_error(
-            size,
-            frames,
-            sigma,
-            image.dtype,
-            device.put,
-            channels=channels,
-            planar=planar,
-            planar_reconstruction=planar_reconstruction,
-            normalised=normalised,
-        )
-        self.kernel = self._call.kernel
-        self._call.job["parts"] = device.put(np.zeros((frames, image_calls.error_parts(size)), PART))
-        self._call.job["finished"] = device.put(np.zeros(frames, np.uint32))
-
-    def __call__(self, image, reconstruction, *, order=0, kernel=None):
-        device, job = self._device, self._call.job
-        frames, _, *size = image.shape
-        for name, array, planar in zip(("image", "reconstruction"), (image, reconstruction), self._planar, strict=True):
-            job[name] = device.put(array if planar else array.transpose(0, 2, 3, 1))
-        job["map"] = device.put(poisoned(frames, *size))
-        job["maxima"], job["means"] = device.put(poisoned(frames)), device.put(poisoned(frames))
-        device.launch(kernel or self.kernel, self._call.launch, job, order)
-        return ProximalError(*(device.get(int(job[name])) for name in ("map", "maxima", "means")))
-
-
-def random_pair(rng, dtype, *shape):
-    """Images and what a poor reconstruction makes of them, in grey levels."""
-    image = rng.integers(0, 256, shape).astype(dtype)
-    return image, (image + rng.normal(0, 30, shape)).astype(np.float32)
 
 
 def assert_equal(error, expected):

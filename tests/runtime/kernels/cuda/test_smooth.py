@@ -7,26 +7,11 @@ from flawline.runtime.errors import InputError
 from flawline.runtime.kernels import reference
 from flawline.runtime.kernels.cuda import image_calls
 from tests.emulation.build import ORDERS
-from tests.runtime.kernels.cases import poisoned
+from tests.runtime.kernels.cuda.image_running import random_maps, smooth
 
 # Around the tile of the kernel, 32 x 16.
 SIZES = [(1, 1), (1, 33), (56, 1), (7, 31), (15, 32), (16, 33), (17, 7), (32, 56), (33, 65), (65, 32)]
 TOLERANCE = 1e-5
-
-
-def smooth(device, maps, sigma, *, order=0, kernel=None):
-    """Smoothed maps and scores, by the kernel that is planned or another."""
-    call = image_calls.smooth(maps.shape[1:], len(maps), sigma, device.put)
-    call.job["maps"] = device.put(maps)
-    call.job["out"] = out = device.put(poisoned(*maps.shape))
-    call.job["scores"] = scores = device.put(np.zeros(len(maps), np.float32))
-    device.launch(kernel or call.kernel, call.launch, call.job, order)
-    return device.get(out), device.get(scores)
-
-
-def random_maps(rng, frames, size):
-    """Not negative, as distances are."""
-    return rng.gamma(2, 3, (frames, *size)).astype(np.float32)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 1.3, 4.0])
