@@ -9,7 +9,7 @@ TENSORRT := $(VENV)/tensorrt
 # The references multiply small matrices, for which more threads only wait for each other.
 ONE_BLAS_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
-.PHONY: help demo test test-slow test-deps lint types cuda clean
+.PHONY: help demo test test-slow test-deps lint types cuda test-gpu bench-gpu gpu-site clean
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -46,7 +46,7 @@ test: $(READY) $(PYCUDA) $(CUDA)/.ready $(TENSORRT)/.ready lint types ## everyth
 	$(ONE_BLAS_THREAD) $(BIN)/python -m pytest -m "not slow and not gpu and not tensorrt"
 
 test-slow: $(READY) $(PYCUDA) $(TENSORRT)/.ready ## what takes longer
-	$(ONE_BLAS_THREAD) $(BIN)/python -m pytest -m "slow"
+	$(ONE_BLAS_THREAD) $(BIN)/python -m pytest -m "slow and not gpu"
 
 test-deps: ## Debian packages that some tests need (none yet)
 	@true
@@ -61,6 +61,21 @@ types: $(READY)
 
 cuda: $(CUDA)/.ready ## kernels for GPUs, built for the wheel, and the registers that each takes
 	PYTHONPATH=$(CUDA) $(BIN)/python -m flawline.runtime.kernels.cuda.prebuilding
+
+# On a machine with a GPU, by the Python that is there: no environment is made, and nothing is downloaded.
+GPU_SITE := build/gpu
+GPU_RESULT ?= gpu.json
+ON_GPU := PYTHONPATH=$(GPU_SITE)$${PYTHONPATH:+:$$PYTHONPATH} $(ONE_BLAS_THREAD) $(PYTHON)
+
+gpu-site:
+	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --upgrade --target $(GPU_SITE) .
+
+test-gpu: gpu-site ## every case of the kernels and whole frames on an NVIDIA GPU
+	$(ON_GPU) -m pytest -m gpu tests/runtime/kernels/cuda tests/gpu
+	$(ON_GPU) -m tests.gpu.sanitize -m "gpu and not slow" tests/runtime/kernels/cuda
+
+bench-gpu: gpu-site ## kernels and frames measured on an NVIDIA GPU; writes gpu.json
+	$(ON_GPU) -m flawline bench gpu --json $(GPU_RESULT)
 
 clean: ## removes the environment and everything built
 	rm -rf $(VENV) build dist demo

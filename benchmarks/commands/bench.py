@@ -8,6 +8,7 @@ import argparse
 
 from flawline.benchmarks.commands import (
     bench_accuracy,
+    bench_gpu,
     bench_jl,
     bench_kernels,
     bench_latency,
@@ -20,6 +21,7 @@ BENCHMARKS = {
     "kernels": (bench_kernels, "the Mahalanobis step against memory bandwidth, ONNX Runtime and NumPy"),
     "jl": (bench_jl, "what the projection gains and what it costs, by dimension"),
     "accuracy": (bench_accuracy, "accuracy of the real path over several splits"),
+    "gpu": (bench_gpu, "kernels and whole frames on an NVIDIA GPU"),
     "roofline": (bench_roofline, "what devices could do at best, computed from their data sheets"),
     "peers": (bench_peers, "time, memory, size and accuracy beside other packages that offer PaDiM"),
 }

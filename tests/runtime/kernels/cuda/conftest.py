@@ -1,10 +1,14 @@
 import platform
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from flawline.runtime.gpu.device import Device
+from flawline.runtime.gpu.module import Kernels
 from tests.emulation.build import Emulator, build
+from tests.gpu import real
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +25,19 @@ def kernel_library(emulation_cache: Path) -> Path:
     return build(emulation_cache, ["kernels.cu"])
 
 
-@pytest.fixture
-def device(kernel_library: Path) -> Emulator:
-    """What runs the kernels; its memory ends with the test."""
-    return Emulator(kernel_library)
+@pytest.fixture(scope="session")
+def gpu_and_kernels(request: pytest.FixtureRequest) -> tuple[Device, Kernels]:
+    """The GPU of this machine, and the kernels compiled for it."""
+    gpu = real.find(request.config)
+    with gpu.current("while its kernels were loaded"):
+        return gpu, Kernels(gpu)
+
+
+@pytest.fixture(params=["emulated", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> Iterator[Emulator | real.RealGpu]:
+    """What runs the kernels, the emulator or a GPU; its memory ends with the test."""
+    if request.param == "emulated":
+        yield Emulator(request.getfixturevalue("kernel_library"))
+        return
+    with real.opened(*request.getfixturevalue("gpu_and_kernels")) as gpu:
+        yield gpu

@@ -1,0 +1,137 @@
+"""The measurements of `flawline bench gpu`, made on the stand-in driver."""
+
+import json
+
+import numpy as np
+import pytest
+
+from flawline.__main__ import main
+from flawline.benchmarks.commands import bench_gpu
+from flawline.benchmarks.gpu import distances, errors, frames, text
+from flawline.benchmarks.gpu.machine import describe_gpu
+from flawline.benchmarks.gpu.reading import Reader, Region
+from flawline.benchmarks.gpu.session import session
+from flawline.benchmarks.timing import Timing
+from flawline.export.features import open_backbone
+from flawline.runtime.errors import FlawlineError
+from flawline.runtime.gpu.device import Device
+from tests.benchmarks.gpu.conftest import HostEngine
+
+SMALL = ["--map-size", "4", "--frame-px", "40", "--rounds", "1"]
+
+
+def timing(nanoseconds):
+    return Timing.of([nanoseconds])
+
+
+@pytest.mark.parametrize("size_bytes", [16, 4096, 40_000, 160_016])
+def test_every_layout_reads_every_byte_once(gpu, size_bytes):
+    with session(Device(), "in a test") as opened:
+        _read(opened, size_bytes)
+
+
+def _read(opened, size_bytes):
+    data = np.random.default_rng(0).integers(0, 1 << 32, size_bytes // 4, np.uint32)
+    reader = Reader(opened)
+    region = Region(opened.buffers.upload(data), data.nbytes)
+    reader.check(region, np.bitwise_xor.reduce(data))
+    with pytest.raises(FlawlineError, match="nothing was timed"):
+        reader.check(region, ~np.bitwise_xor.reduce(data))
+
+
+@pytest.mark.parametrize("factors", ["float16", "float32", "int8"])
+def test_models_that_take_turns_exceed_the_cache(gpu, factors):
+    measured = distances.measure(Device(), 9, factors, map_size=4, beyond_bytes=8_000, rounds=1, inside=True)
+    assert measured.exceeds_cache
+    assert measured.copies == 8_000 // measured.factor_bytes + 1
+    assert set(measured.timings) == {"kernel", "kernel, 8 frames", "read", "projection inside"}
+    maps = 4 * 9 * (16 + 4 + 1)
+    assert measured.bytes == measured.factor_bytes + 16 * 4 * 9 + maps + 4 * 16
+
+
+def test_a_kernel_that_is_wrong_is_not_timed(gpu, monkeypatch):
+    monkeypatch.setattr(distances, "mahalanobis", lambda x, gaussians: np.ones(x.shape[:2], np.float32))
+    with pytest.raises(FlawlineError, match="disagrees with that of the CPU"):
+        distances.measure(Device(), 5, "float16", map_size=4, beyond_bytes=1, rounds=1)
+
+
+def test_the_error_is_held_against_a_read_of_its_bytes(gpu):
+    measured = errors.measure(Device(), 40, 2.0, beyond_bytes=20_000, rounds=1)
+    assert measured.bytes == 40 * 40 * (1 + 4 + 4)
+    assert measured.copies == 20_000 // measured.bytes + 1
+    assert set(measured.timings) == {"kernel", "read"}
+
+
+def test_an_error_that_is_wrong_is_not_timed(gpu, monkeypatch):
+    right = errors.proximally_sensitive_error
+    monkeypatch.setattr(
+        errors, "proximally_sensitive_error", lambda *args: right(*args)._replace(map=np.ones((1, 40, 40), np.float32))
+    )
+    with pytest.raises(FlawlineError, match="nothing was timed"):
+        errors.measure(Device(), 40, 2.0, beyond_bytes=1, rounds=1)
+
+
+def test_ratios_are_of_medians():
+    measured = distances.Measured(
+        dimension=150,
+        positions=4,
+        factors="float16",
+        copies=2,
+        exceeds_cache=True,
+        factor_bytes=800,
+        bytes=1000,
+        read_layout=(4, 8),
+        timings={"kernel": timing(500), "kernel, 8 frames": timing(600), "read": timing(400)},
+    )
+    assert measured.bytes_per_second == 2e9
+    assert measured.share_of_read == 0.8
+    assert measured.cost_of_batch == 1.2
+    assert "80%" in "\n".join(text.steps([measured]))
+
+
+def test_the_command_writes_what_it_measured_on(gpu, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench_gpu, "BEYOND_CACHE", 0)
+    path = tmp_path / "gpu.json"
+    words = ["--parts", "kernels,pse", "--dims", "150,550", "--factors", "float16"]
+    assert main(["bench", "gpu", *SMALL, *words, "--json", str(path)]) == 0
+    printed = capsys.readouterr().out
+    written = json.loads(path.read_text())
+    assert written["gpu"]["name"] == describe_gpu(Device()).name
+    assert written["gpu"]["name"] in printed
+    assert "JL at 150 against selection at 550, float16 factors: the step is" in printed
+    assert [one["dimension"] for one in written["results"]["kernels"]] == [150, 550]
+    assert written["results"]["pse"]["bytes"] == 40 * 40 * 9
+    assert set(written["results"]) == {"kernels", "pse"}
+    assert written["environment"]["cpu"]
+
+
+@pytest.mark.parametrize("graph", [True, False])
+def test_a_frame_is_timed_with_the_graph_and_without(gpu, graph):
+    def backbone(name):
+        return open_backbone(name, layers=None, weights="random", image_size=64, mean=None, std=None, seed=0)
+
+    cases = [
+        frames.Case("resnet18", kind, d, "float16", "fp32", graph) for kind, d in (("select", 12), ("gaussian", 6))
+    ]
+    measured = frames.measure(Device(), backbone, cases, rounds=3, engine=HostEngine)
+    assert [one.case for one in measured] == cases
+    assert {one.end_to_end.runs for one in measured} == {3}
+    assert gpu.calls("cuGraphLaunch") == (2 * 5 if graph else 0)
+    assert "the memory" in list(text.whole_frames(measured))[-1]
+    assert measured[0].engine == "torch fp32"
+
+
+def test_a_graph_that_was_refused_is_not_told_as_one(gpu):
+    gpu.reset(fail="cuStreamBeginCapture@1=801")
+
+    def backbone(name):
+        return open_backbone(name, layers=None, weights="random", image_size=64, mean=None, std=None, seed=0)
+
+    with pytest.raises(FlawlineError, match="was launched piece by piece"):
+        frames.measure(
+            Device(),
+            backbone,
+            [frames.Case("resnet18", "gaussian", 6, "float16", "fp32", True)],
+            rounds=3,
+            engine=HostEngine,
+        )
