@@ -64,7 +64,7 @@ class Driver:
         Raises:
             DriverError: It failed.
         """
-        code = self._library[name](*arguments)
+        code = getattr(self._library, name)(*arguments)
         if code:
             raise DriverError(f"{name}: {self._text(code)}", code)
 

@@ -1,5 +1,6 @@
-// Streams of the stand-in driver. Work waits until somebody waits for its stream, and runs then, in the order in which it
-// came in any stream: what is read too early is what was there before. A stream that is captured keeps its work for a graph.
+// Streams of the stand-in driver. Work waits until somebody waits for its stream, and runs then: what is read too early is
+// what was there before. Streams that wait for the default stream, and that one, run in the order in which work came; others
+// each on its own. A stream that is captured keeps its work for a graph.
 #pragma once
 
 #include <algorithm>
@@ -74,6 +75,11 @@ inline bool is_idle(CUstream stream) {
     return std::none_of(pending.begin(), pending.end(), [stream](const auto& one) { return one.first == stream; });
 }
 
+// Whether work of one stream has to run before what comes later in another.
+inline bool is_before(CUstream one, CUstream other) {
+    return one == other || !((one->flags | other->flags) & CU_STREAM_NON_BLOCKING);
+}
+
 // Runs what waits, until nothing of a stream does any more; null stands for all streams. What fails stays.
 inline CUresult drain(CUstream stream) {
     const std::lock_guard<std::mutex> running(execution);
@@ -83,8 +89,11 @@ inline CUresult drain(CUstream stream) {
             const std::lock_guard<std::recursive_mutex> guard(state);
             if (lost) return lost;
             if (stream ? is_idle(stream) : pending.empty()) return CUDA_SUCCESS;
-            next = std::move(pending.front().second);
-            pending.pop_front();
+            const auto first = std::find_if(pending.begin(), pending.end(), [stream](const auto& one) {
+                return !stream || is_before(one.first, stream);
+            });
+            next = std::move(first->second);
+            pending.erase(first);
             memory.open(true);
         }
         const CUresult result = next();

@@ -190,12 +190,6 @@ CUresult cuStreamQuery(CUstream stream) {
     return is_idle(stream ? stream : &legacy) ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
 
-CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned) {
-    CALL_IN_CONTEXT("cuStreamWaitEvent");
-    // All work runs in the order in which it came.
-    return CUDA_SUCCESS;
-}
-
 CUresult cuEventCreate(CUevent* event, unsigned) {
     CALL_IN_CONTEXT("cuEventCreate");
     LOCKED;

@@ -9,6 +9,7 @@ import pytest
 
 from flawline.__main__ import main
 from flawline.runtime import Detector, DeviceError, FlawlineError, InputError, MissingExtraError
+from flawline.runtime import bundle as bundles
 from flawline.runtime.engines import try_engines
 from flawline.runtime.images import list_images, read_image, write_image
 from tests.emulation.standin import StandIn
@@ -94,11 +95,36 @@ def test_a_wrong_frame_is_no_reason_to_fall_back(tiny_bundle: Path, frames: Fram
         assert detector(frames(SHAPE)[0]).engine == "emulated"
 
 
-def test_auto_says_why_it_does_not_take_the_gpu(tiny_bundle: Path, gpu: StandIn) -> None:
-    from flawline.runtime import bundle as bundles
-
+@pytest.mark.parametrize(
+    ("kept", "verdicts", "words"),
+    [
+        ("an engine", {"chosen", "not faster"}, "ms per frame"),
+        (None, {"refused"}, "none was built for this device yet; `flawline export BUNDLE --to engine` does"),
+    ],
+)
+def test_auto_tries_the_gpu_where_an_engine_was_built(
+    kept: str | None,
+    verdicts: set[str],
+    words: str,
+    tiny_bundle: Path,
+    gpu: StandIn,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flawline.runtime.gpu.tensorrt_engines.key_of", lambda bundle, device, batch: None)
+    monkeypatch.setattr("flawline.runtime.gpu.tensorrt_engines.kept_engine", lambda key, *, say: kept)
     candidate = try_engines(bundles.read(tiny_bundle), threads=1)[-1]
-    assert (candidate.name, candidate.verdict) == ("tensorrt", "not installed")
+    assert candidate.name == "tensorrt"
+    assert candidate.verdict in verdicts
+    assert words in candidate.detail
+    assert kept is None or candidate.worst_relative_error < 1e-3
+
+
+def test_a_precision_that_no_gpu_computes_in_is_refused_before_one_is_looked_for(
+    make_bundle: Callable[..., bundles.Bundle], remade: Callable[..., bundles.Bundle], tmp_path: Path
+) -> None:
+    bundle = remade(make_bundle(tmp_path / "one.flaw"), tmp_path / "two.flaw", network={"precision": "bf16"})
+    with pytest.raises(InputError, match="tensorrt does not compute in precision 'bf16'; take --backend openvino"):
+        Detector.open(bundle.path, backend="tensorrt")
 
 
 def test_a_machine_without_a_driver_is_told_in_one_line(

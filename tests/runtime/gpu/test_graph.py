@@ -133,7 +133,8 @@ def test_a_capture_leaves_the_work_of_other_threads_alone(bench: Bench) -> None:
         try:
             with bench.device.current("in another thread"):
                 buffers = Buffers(bench.device, bench.stream)
-                buffers.allocate(1)
+                cuda.memset_d8(buffers.allocate(1), 0, 1)
+                cuda.Context.synchronize()
                 buffers.free()
         except Exception as error:  # noqa: BLE001 - a thread that fails would say so to nobody
             problems.append(error)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,9 +170,9 @@ def test_larger_frames_than_the_good_images_get_memory_once(
 def test_frames_of_many_sizes_do_not_fill_the_memory(tiny: bundles.Bundle, frames: Frames, standin: StandIn) -> None:
     with on_gpu(tiny) as scorer:
         live = []
-        for _ in range(2):
-            for side in range(MOST_PROGRAMS + 3):
-                scorer(frames((20 + side, 30))[0])
+        for shortest in (20, 40):
+            for side in range(shortest, shortest + MOST_PROGRAMS):
+                scorer(frames((side, 30))[0])
             live.append(standin.live["allocations"])
     assert live[0] == live[1]
 
@@ -404,10 +405,35 @@ def test_a_gpu_that_fails_on_a_frame_closes_the_scorer(
         fault = "cuGraphLaunch@1=701"
     standin.reset(fail=fault)
     assert_closed_by_a_frame(scorer, image)
+    complaints = capfd.readouterr().err
     if fault.endswith("!"):
+        # PyCUDA says that the context could not be given back, and not again for each of the dozens of things in it.
+        assert complaints.count("PyCUDA WARNING") <= 2
         standin.replace()
     else:
-        assert capfd.readouterr().err == ""
+        assert complaints == ""
+
+
+def test_what_an_engine_does_when_it_is_opened_is_over_before_the_first_frame(
+    tiny: bundles.Bundle, frames: Frames, standin: StandIn
+) -> None:
+    order: list[str] = []
+
+    class WarmedUp(EmulatedEngine):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.enqueue(0)
+            order.append("opened")
+
+        def _run(self, _: object) -> None:
+            super()._run(_)
+            order.append("run")
+
+    statistics = gaussians(tiny.manifest, tiny.statistics)
+    with GpuScorer(Device(), tiny.manifest, statistics, lambda *addresses: WarmedUp(tiny, 1, *addresses)) as scorer:
+        assert order == ["opened", "run"]
+        scorer(frames(SHAPE)[0])
+        assert order == ["opened", "run", "run"]
 
 
 def test_an_engine_that_fails_on_a_frame_closes_the_scorer(
