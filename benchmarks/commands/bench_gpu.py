@@ -48,7 +48,8 @@ MEANING = {
     "bytes": "factors, means, feature maps and distances of one frame; of pse: image, reconstruction and map",
     "end_to_end": "nanoseconds on the host's clock, from uint8 frame to score and map in the host's memory",
     "stages": "nanoseconds of the same frames; by events of the GPU but for load, the copy into pinned memory",
-    "gpu_bytes": "what the detector takes on the GPU, without what torch holds",
+    "graph_refused": "why a frame was launched piece by piece; null for a CUDA graph",
+    "gpu_bytes": "what the detector allocates on the GPU, counted; without what torch holds",
 }
 
 

@@ -10,6 +10,8 @@ from flawline.runtime.gpu.module import Kernel
 
 Key = TypeVar("Key", bound=Hashable)
 _WARMUP = 3
+# What starting a graph takes is then little of a launch's share.
+_LEAST_LAUNCHES = 64
 
 
 class Series:
@@ -50,7 +52,7 @@ def alternate(opened: Session, cases: Mapping[Key, Sequence[Kernel]], *, rounds:
 
     Args:
         opened: The GPU.
-        cases: What each case launches.
+        cases: What each case launches, over and over where it is little.
         rounds: Timed series of each.
 
     Returns:
@@ -60,7 +62,7 @@ def alternate(opened: Session, cases: Mapping[Key, Sequence[Kernel]], *, rounds:
     series: dict[Key, Series] = {}
     try:
         for key, kernels in cases.items():
-            series[key] = Series(opened, kernels)
+            series[key] = Series(opened, [*kernels] * -(-_LEAST_LAUNCHES // len(kernels)))
         warmup = min(_WARMUP, rounds)
         for index, key in rotation(cases, warmup + rounds):
             elapsed_ns = series[key].run_ns()

@@ -82,6 +82,9 @@ def whole_frames(measured: Sequence[frames.Measured]) -> Iterator[str]:
             for one in measured
         ],
     )
+    for one in measured:
+        if one.case.graph and one.graph_refused is not None:
+            yield f"{frame_name(one)}: a graph was asked for and refused: {one.graph_refused}"
     for selection, jl in itertools.product(measured, repeat=2):
         ours, theirs = jl.case, selection.case
         alike = (ours.network, ours.factors, ours.graph) == (theirs.network, theirs.factors, theirs.graph)
@@ -96,5 +99,5 @@ def whole_frames(measured: Sequence[frames.Measured]) -> Iterator[str]:
 def frame_name(measured: frames.Measured) -> str:
     """What was measured."""
     case = measured.case
-    graph = "graph" if case.graph else "no graph"
+    graph = "graph" if measured.graph_refused is None else "no graph"
     return f"{case.network} ({measured.engine}), {case.projection} {case.dimension} {case.factors}, {graph}"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from flawline.benchmarks.gpu import reading
+from flawline.benchmarks.gpu import reading, series
 from flawline.benchmarks.gpu.torch_engine import TorchEngine
 from flawline.runtime.gpu.driver import find_driver
 from tests.emulation.build import SOURCES, build
@@ -49,4 +49,5 @@ def gpu(request: pytest.FixtureRequest, standin: StandIn, monkeypatch: pytest.Mo
         return image
 
     monkeypatch.setattr(reading, "load_image", load)
+    monkeypatch.setattr(series, "_LEAST_LAUNCHES", 1)
     return standin

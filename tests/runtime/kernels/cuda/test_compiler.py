@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flawline.benchmarks.gpu import reading
 from flawline.runtime.errors import InputError, MissingExtraError
 from flawline.runtime.kernels.cuda import compiler, prebuilding, sources, toolkits
 from flawline.runtime.kernels.cuda.compiler import KERNELS, PREBUILT, load_image
@@ -40,7 +41,7 @@ extern "C" __global__ void __launch_bounds__(1024) crowded(float* values) {
 def installed() -> Path:
     """The compilers that `make test` installs."""
     if not INSTALLED.is_dir():
-        if os.environ.get("CI"):
+        if os.environ.get("CI") == "true":
             pytest.fail(f"{INSTALLED} is missing: run `make test`, which installs it")
         pytest.skip("no compilers of CUDA: `make test` installs them")
     return INSTALLED
@@ -116,6 +117,12 @@ def test_nvrtc_makes_the_same_kernels_for_orin(nvcc, nvrtc, fatbin, tmp_path):
     assert sorted(3 * names) == sorted(kernels_in(nvcc, fatbin.image, tmp_path))
     assert sorted(names) == sorted(one.kernel for one in read_resources(made.log))
     assert {one.architecture for one in read_resources(made.log)} == {"sm_87"}
+
+
+def test_the_kernel_that_reads_spills_nothing(nvcc, nvrtc):
+    module = sources.read_sources("read", Path(reading.__file__).parent)
+    for made in (nvcc.compile(module, (9, 0)), nvrtc.compile(module, ORIN)):
+        assert [one.spilled_bytes for one in read_resources(made.log)] == [0, 0, 0]
 
 
 def test_every_kernel_is_in_the_module():
