@@ -1,5 +1,6 @@
 """Memory of a GPU and memory that it shares with the host: asked for before it is taken, and taken once."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,11 +57,12 @@ class Exchange:
     def __init__(self, buffers: "Buffers", shape: tuple[int, ...], dtype: npt.DTypeLike, *, mapped: bool) -> None:
         self._mapped = mapped
         self._stream = buffers.stream
-        flags = cuda.host_alloc_flags.DEVICEMAP if self._mapped else 0
+        # First, since that is kept by its owner whatever comes after.
+        twin = 0 if mapped else buffers.allocate(math.prod(shape) * np.dtype(dtype).itemsize)
+        flags = cuda.host_alloc_flags.DEVICEMAP if mapped else 0
         self.host: npt.NDArray[Any] = cuda.pagelocked_empty(shape, dtype, mem_flags=flags)
         self._allocation = self.host.base
-        size_bytes = self.host.nbytes
-        self.address: int = self._allocation.get_device_pointer() if self._mapped else buffers.allocate(size_bytes)
+        self.address: int = self._allocation.get_device_pointer() if mapped else twin
 
     def upload(self, count: int) -> None:
         """Brings the first entries to the GPU, in the order of the stream."""
@@ -146,7 +148,7 @@ class Buffers:
         try:
             self._exchanges.append(Exchange(self, shape, dtype, mapped=self.device.integrated and not atomic))
         except cuda.MemoryError as error:
-            size_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            size_bytes = math.prod(shape) * np.dtype(dtype).itemsize
             raise ResourceError(
                 f"{size_bytes / 1e6:.1f} MB of pinned memory cannot be had ({first_line(error)}); use a smaller batch"
             ) from error

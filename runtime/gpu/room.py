@@ -1,7 +1,5 @@
 """Whether a detector fits the memory of a GPU, said before any of it is taken."""
 
-import math
-
 from flawline.runtime.bundle.manifest import Manifest
 from flawline.runtime.errors import ResourceError
 from flawline.runtime.gpu.buffers import Counter
@@ -33,7 +31,7 @@ def require_room(device: Device, manifest: Manifest, gaussians: Gaussians, batch
     fits = [d for d in range(1, dimension) if needed - growing + _growing_bytes(manifest, gaussians, batch, d) <= free]
     hint = f"fit with --dim {fits[-1]} or less" if fits else "no dimension fits: use a smaller batch, or --tie global"
     raise ResourceError(
-        f"Gaussians of {dimension} dimensions and maps of {batch} frames need {needed:,} bytes of GPU memory, and "
+        f"Gaussians of {dimension} dimensions and a batch of {batch} need {needed:,} bytes of GPU memory, and "
         f"{free:,} bytes are free on {device.name}; {hint}"
     )
 
@@ -65,9 +63,13 @@ def needed_bytes(manifest: Manifest, gaussians: Gaussians, batch: int) -> int:
 
 def _growing_bytes(manifest: Manifest, gaussians: Gaussians, batch: int, dimension: int) -> int:
     """What grows with the dimension: factors, means and feature maps."""
+    counter = Counter()
+    components = gaussians.count * gaussians.components
     rank = None if gaussians.rank is None else min(gaussians.rank, dimension)
-    factor = packed_size(dimension, rank) * gaussians.factors.itemsize
-    row_scales = 0 if gaussians.row_scales is None else 2 * padded_rows(dimension, rank)
-    positions = sum(math.prod((output.height, output.width)) for output in manifest.network.outputs)
-    gaussian = factor + row_scales + 4 * dimension
-    return gaussians.count * gaussians.components * gaussian + 4 * batch * dimension * positions
+    counter.allocate(components * packed_size(dimension, rank) * gaussians.factors.itemsize)
+    if gaussians.row_scales is not None:
+        counter.allocate(components * padded_rows(dimension, rank) * gaussians.row_scales.itemsize)
+    counter.allocate(components * dimension * gaussians.means.itemsize)
+    for output in manifest.network.outputs:
+        counter.allocate(4 * batch * dimension * output.height * output.width)
+    return counter.bytes

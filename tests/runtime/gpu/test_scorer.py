@@ -15,6 +15,7 @@ from flawline.runtime.gpu.device import Device
 from flawline.runtime.gpu.pipeline import MOST_PROGRAMS, STAGES
 from flawline.runtime.gpu.room import needed_bytes
 from flawline.runtime.gpu.scorer import GpuScorer
+from flawline.runtime.kernels import Gaussians, pack
 from flawline.runtime.scorer import Scorer
 from tests.emulation.standin import StandIn
 from tests.runtime.gpu.conftest import EmulatedEngine, emulated
@@ -317,9 +318,20 @@ def test_too_little_memory_is_said_before_any_is_taken_with_the_dimension_that_f
     assert f"need {needed:,} bytes of GPU memory, and {needed - 1:,} bytes are free on stand-in for a GPU" in message
     assert f"fit with --dim {statistics.dimension - 1} or less" in message
     assert standin.calls("cuMemAlloc") == 0
+    # And with that dimension it does.
+    smaller = random_gaussians(statistics, statistics.dimension - 1)
+    assert needed_bytes(tiny.manifest, smaller, 1) <= needed - 1
     standin.reset(memory_bytes=1000)
     with pytest.raises(ResourceError, match="no dimension fits: use a smaller batch"):
         on_gpu(tiny)
+
+
+def random_gaussians(like: Gaussians, dimension: int) -> Gaussians:
+    factors = pack(
+        np.broadcast_to(np.eye(dimension, dtype=np.float32), (like.count, 1, dimension, dimension)), np.float16
+    )
+    means = np.zeros((like.count, 1, dimension), np.float32)
+    return Gaussians(means, factors, np.ones((like.count, 1), np.float32), like.assignment)
 
 
 def count_of(name: str, tiny: bundles.Bundle, standin: StandIn) -> int:
