@@ -20,6 +20,11 @@ ALIGNMENT_BYTES = 256
 """What every address is a multiple of on a GPU, and what each allocation takes at least."""
 
 
+def aligned(size_bytes: int) -> int:
+    """A size, rounded up to where the next allocation begins."""
+    return -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
 class Counter:
     """Takes nothing and adds up what would be taken, by the methods of `Buffers` that take memory of the GPU.
 
@@ -36,7 +41,7 @@ class Counter:
 
     def allocate(self, size_bytes: int) -> int:
         """See `Buffers.allocate`."""
-        self.bytes += -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        self.bytes += aligned(size_bytes)
         return 0
 
 

@@ -17,7 +17,7 @@ from flawline.runtime.gpu.driver import DriverError
 from flawline.runtime.gpu.engine import GpuEngine
 from flawline.runtime.gpu.graph import Events, Graph
 from flawline.runtime.gpu.module import Kernels
-from flawline.runtime.gpu.programs import Program, Shapes
+from flawline.runtime.gpu.programs import Program, Shapes, bytes_of, usual_bytes
 from flawline.runtime.gpu.stream import Stream
 from flawline.runtime.kernels import Gaussians
 from flawline.runtime.kernels.cuda.calls import Call, map_distances
@@ -106,8 +106,7 @@ class Pipeline:
         self._smoothing.job["out"], self._smoothing.job["scores"] = self._maps.address, self._scores.address
 
         own.callback(self._free_frames)
-        source = (frame_input.source_height or frame_input.height, frame_input.source_width or frame_input.width)
-        self._take_frames(Program.bytes_of(((*source, frame_input.channels),) * batch))
+        self._take_frames(usual_bytes(frame_input, batch))
         self.engine = open_engine(self._network_input, features)
         own.callback(self.engine.close)
         # What it has run in the default stream meanwhile is not ordered before what runs here.
@@ -193,7 +192,7 @@ class Pipeline:
     def _make(self, shapes: Shapes) -> Program:
         if len(self._programs) == MOST_PROGRAMS:
             self._programs.pop(next(iter(self._programs))).free()
-        if (size_bytes := Program.bytes_of(shapes)) > len(self._frames.host):
+        if (size_bytes := bytes_of(shapes)) > len(self._frames.host):
             self._take_frames(size_bytes)
         kernels, buffers = self._kernels, Buffers(self._device, self._stream)
         try:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flawline.runtime.bundle.manifest import Input
-from flawline.runtime.gpu.buffers import ALIGNMENT_BYTES, Buffers, Exchange
+from flawline.runtime.gpu.buffers import Buffers, Exchange, aligned
 from flawline.runtime.gpu.graph import Graph
 from flawline.runtime.gpu.module import Kernel, Kernels
 from flawline.runtime.kernels.cuda.calls import Call
@@ -49,7 +49,7 @@ class Program:
         scoring: tuple[Call, ...],
     ) -> None:
         self.count = len(shapes)
-        self.frames_bytes = self.bytes_of(shapes)
+        self.frames_bytes = bytes_of(shapes)
         self._places = list(_places(shapes))
         self.scoring = [kernels.kernel(*call) for call in scoring]
         self.resizing: list[Kernel] = []
@@ -71,16 +71,10 @@ class Program:
             )
             pixels = call.job["pixels"]
             pixels["source"] = frames.address + self._places[slot].start
-            pixels["frame_stride"] = _aligned(math.prod(shape))
+            pixels["frame_stride"] = aligned(math.prod(shape))
             pixels["target"] = target + slot * math.prod(size) * channels
             self.resizing.append(kernels.kernel(*call))
             slot += count
-
-    @staticmethod
-    def bytes_of(shapes: Shapes) -> int:
-        """Memory that frames of these shapes take."""
-        *_, last = _places(shapes)
-        return int(last.stop)
 
     def load(self, frames: list[npt.NDArray[np.uint8]], memory: npt.NDArray[np.uint8]) -> None:
         """Copies frames of these shapes to their places, from where they are uploaded."""
@@ -96,13 +90,21 @@ class Program:
         self._buffers.free()
 
 
+def bytes_of(shapes: Shapes) -> int:
+    """Memory that frames of these shapes take."""
+    *_, last = _places(shapes)
+    return int(last.stop)
+
+
+def usual_bytes(frame_input: Input, batch: int) -> int:
+    """Memory that as many frames take if they are like the good images, or like the network's input where those differ."""
+    height, width = frame_input.source_height or frame_input.height, frame_input.source_width or frame_input.width
+    return bytes_of(((height, width, frame_input.channels),) * batch)
+
+
 def _places(shapes: Shapes) -> Iterator[slice]:
     """Where frames of uint8 lie, one after the other."""
     start = 0
     for shape in shapes:
         yield slice(start, start + math.prod(shape))
-        start += _aligned(math.prod(shape))
-
-
-def _aligned(size_bytes: int) -> int:
-    return -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        start += aligned(math.prod(shape))

@@ -4,6 +4,7 @@ from flawline.runtime.bundle.manifest import Manifest
 from flawline.runtime.errors import ResourceError
 from flawline.runtime.gpu.buffers import Counter
 from flawline.runtime.gpu.device import Device
+from flawline.runtime.gpu.programs import usual_bytes
 from flawline.runtime.kernels import Gaussians, packed_size, padded_rows
 from flawline.runtime.kernels.cuda.calls import map_distances
 
@@ -48,11 +49,8 @@ def needed_bytes(manifest: Manifest, gaussians: Gaussians, batch: int) -> int:
         upsampling=manifest.map.upsampling,
     )
     frame_input = manifest.input
-    for height, width in (
-        (frame_input.height, frame_input.width),
-        (frame_input.source_height or frame_input.height, frame_input.source_width or frame_input.width),
-    ):
-        counter.allocate(batch * height * width * frame_input.channels)
+    counter.allocate(usual_bytes(frame_input, batch))
+    counter.allocate(batch * frame_input.height * frame_input.width * frame_input.channels)
     for output in manifest.network.outputs:
         counter.allocate(4 * batch * gaussians.dimension * output.height * output.width)
     # Distances before and after smoothing.
