@@ -58,7 +58,8 @@ def projected_embeddings(
 ) -> npt.NDArray[np.float64]:
     """The upsampled maps, concatenated and projected by a matrix (d, D), D the channels of all: float64 (B, h * w, d)."""
     concatenated = np.concatenate([embeddings([feature_map], size, upsampling) for feature_map in maps], axis=-1)
-    return concatenated @ projection.astype(np.float64).T
+    projected: npt.NDArray[np.float64] = concatenated @ projection.astype(np.float64).T
+    return projected
 
 
 def mahalanobis(x: npt.NDArray[np.floating], gaussians: Gaussians) -> npt.NDArray[np.float64]:
