@@ -99,7 +99,9 @@ def abandon(*held: object) -> None:
 
 def first_line(error: Exception) -> str:
     """What an error says, in a line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    # The driver's log is in whatever bytes it holds, and an error with those that are no UTF-8 cannot be made.
+    text = error.object.decode(errors="replace") if isinstance(error, UnicodeDecodeError) else str(error)
+    return (text.splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager

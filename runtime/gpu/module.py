@@ -60,7 +60,7 @@ class Kernels:
         image = load_image(KERNELS, device.arch, driver=device.driver.version)
         try:
             self._module = cuda.module_from_buffer(image)
-        except cuda.Error as error:
+        except (cuda.Error, UnicodeDecodeError) as error:
             release = "{}.{}".format(*device.driver.version)
             raise DeviceError(
                 f"the driver, which supports CUDA {release}, refuses the kernels for {device.name} ({first_line(error)}); "

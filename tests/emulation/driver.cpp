@@ -15,8 +15,6 @@ bool is_live(CUdeviceptr address, std::size_t bytes) {
     return memory.holder(address, bytes) != nullptr;
 }
 
-void* pointer(CUdeviceptr address) { return reinterpret_cast<void*>(address); }
-
 CUresult copy(CUstream stream, void* to, const void* from, std::size_t bytes, bool to_device, bool from_device) {
     const std::lock_guard<std::recursive_mutex> guard(state);
     const Allocation *target = memory.holder(number(to), bytes), *source = memory.holder(number(from), bytes);

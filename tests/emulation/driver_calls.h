@@ -15,6 +15,7 @@ inline thread_local std::vector<CUcontext> contexts;
 inline std::map<std::string, long> live{{"modules", 0}, {"events", 0}, {"graphs", 0}};
 
 inline std::uintptr_t number(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer); }
+inline void* pointer(std::uintptr_t number) { return reinterpret_cast<void*>(number); }
 
 inline CUresult enter(const char* name, bool in_context) {
     if (const CUresult failed = count(name)) return failed;

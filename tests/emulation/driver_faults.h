@@ -7,6 +7,7 @@
 //   STANDIN_MEMORY_BYTES=N      memory of the device, 8 GiB by default
 //   STANDIN_DRIVER_VERSION=N    CUDA version of the driver, times 1000
 //   STANDIN_IMAGE_VERSION=N     CUDA version that images of kernels need
+//   STANDIN_LOG=TEXT            what the log says of an image that is not taken, in any bytes
 //   STANDIN_FAIL=NAME@N=CODE,.. the N-th call of that function, counted from the reset, gives that error; with "+" behind it
 //                               every later one as well; with "!" every later call of anything: the device is lost. The name
 //                               "kernel" counts kernels as they run, which is later than they are launched.
@@ -65,6 +66,7 @@ struct Settings {
     long memory_bytes = from_environment("STANDIN_MEMORY_BYTES", 8L << 30);
     long driver_version = from_environment("STANDIN_DRIVER_VERSION", CUDA_VERSION);
     long image_version = from_environment("STANDIN_IMAGE_VERSION", 0);
+    std::string log = std::getenv("STANDIN_LOG") ? std::getenv("STANDIN_LOG") : "";
     std::vector<Fault> faults = faults_from_environment();
 };
 

@@ -27,15 +27,28 @@ std::size_t image_bytes(const Elf64_Ehdr& header) {
     return header.e_shoff + std::size_t{header.e_shentsize} * header.e_shnum;
 }
 
+// Writes a log where the options want it, and how much of its buffer it takes in place of the buffer's size: whoever asked reads
+// no further.
+void write_log(unsigned count, const CUjit_option* options, void** values, CUjit_option buffer, CUjit_option size,
+               const std::string& log) {
+    const auto at = [=](CUjit_option option) { return std::find(options, options + count, option) - options; };
+    if (at(buffer) == count || at(size) == count) return;
+    const std::size_t bytes = std::min(log.size(), static_cast<std::size_t>(number(values[at(size)])));
+    std::memcpy(values[at(buffer)], log.data(), bytes);
+    values[at(size)] = pointer(bytes);
+}
+
 }  // namespace
 
 extern "C" {
 
 // Modules and kernels.
 
-CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned, CUjit_option*, void**) {
-    CALL_IN_CONTEXT("cuModuleLoadDataEx");
+CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned count, CUjit_option* options, void** values) {
     LOCKED;
+    write_log(count, options, values, CU_JIT_INFO_LOG_BUFFER, CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES, "");
+    write_log(count, options, values, CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES, settings.log);
+    CALL_IN_CONTEXT("cuModuleLoadDataEx");
     Elf64_Ehdr header;
     std::memcpy(&header, image, sizeof(header));
     // A fatbin, PTX or cubin, all of which need a real GPU.

@@ -370,6 +370,19 @@ def test_a_driver_older_than_the_kernels_says_what_to_do(tiny: bundles.Bundle, s
         on_gpu(tiny)
 
 
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [("ptxas fatal", "ptxas fatal"), ("ptxas \udcdb fatal", "ptxas \ufffd fatal"), ("x" * 40_000, "xxx")],
+    ids=["text", "bytes that are no text", "more than there is room for"],
+)
+def test_what_the_driver_logs_of_kernels_that_it_refuses_is_told(
+    log: str, words: str, tiny: bundles.Bundle, standin: StandIn
+) -> None:
+    standin.reset(driver_version=12060, image_version=13000, log=log)
+    with pytest.raises(DeviceError, match=f"refuses the kernels .*{words}.*update the driver"):
+        on_gpu(tiny)
+
+
 def test_kernels_that_lack_one_are_refused_at_the_start(
     tiny: bundles.Bundle, standin: StandIn, frames: Frames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
