@@ -339,7 +339,13 @@ inline float from_half(uint16_t bits) {
     std::memcpy(&value, &bits, sizeof(value));
     return static_cast<float>(value);
 }
-inline float signed_byte(uint32_t word, int byte) { return static_cast<float>(static_cast<int8_t>(word >> (8 * byte))); }
+// Four of the eight bytes of two words, as the digits of the selector number them.
+inline uint32_t __byte_perm(uint32_t low, uint32_t high, uint32_t selector) {
+    const uint64_t bytes = uint64_t{high} << 32 | low;
+    uint32_t chosen = 0;
+    for (int i = 0; i < 4; ++i) chosen |= static_cast<uint32_t>(bytes >> (8 * (selector >> 4 * i & 7)) & 0xff) << 8 * i;
+    return chosen;
+}
 
 inline uint4 load_once(const uint4* source) {
     if (reinterpret_cast<uintptr_t>(source) % alignof(uint4)) {
