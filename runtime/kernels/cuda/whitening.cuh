@@ -161,13 +161,13 @@ __device__ __forceinline__ float squared_norms(const Factors& factors, int64 com
         float sums[kVectors][kBlockRows] = {};
         float scale = 1;
         if (block >= 0) {
-            const int64 before = block * least + kBlockRows * (block * (block - 1) / 2);
-            multiply<Element>(factor + before * kBlockRows, least + block * kBlockRows, lane % kColumnLanes,
-                                        centred, sums);
+            // Before the factor, so that nothing waits for it afterwards.
             if constexpr (sizeof(Element) == 1) {
                 const int64 row = (component * blocks + block) * kBlockRows + lane % kColumnLanes;
                 scale = from_half(factors.row_scales[row]);
             }
+            const int64 before = block * least + kBlockRows * (block * (block - 1) / 2);
+            multiply<Element>(factor + before * kBlockRows, least + block * kBlockRows, lane % kColumnLanes, centred, sums);
         }
         float squares[kVectors];
 #pragma unroll
