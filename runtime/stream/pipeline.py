@@ -24,6 +24,9 @@ from flawline.runtime.stream.source import Source, line_shape
 
 DEFAULT_RING_BLOCKS = 64
 
+WARMUP_FRAMES = 3
+"""Black frames before the first line. On a GPU the second is captured into a graph, and the third comes from it as all later ones."""
+
 
 class FrameDetector(Protocol):
     """What the stream needs of a detector; `flawline.runtime.Detector` is one.
@@ -62,8 +65,8 @@ def run(
 
     Args:
         source: An open source; the caller closes it.
-        detector: Scores frames. It is called once with a black frame before the first line is read, so that a web that
-            does not fit it is refused at once, and the first frame is not slower than the others.
+        detector: Scores frames. It is shown `WARMUP_FRAMES` black frames before the first line is read, so that a web
+            that does not fit it is refused at once, and the first frame is not slower than the others.
         sinks: Where events go; the caller closes them.
         frame_lines: Height of a frame in lines.
         policy: What happens when the detector is slower than the line and the ring is full; see `Ring`.
@@ -88,7 +91,8 @@ def run(
     shape = line_shape(source)
     assembler = Assembler(frame_lines, shape)
     ring = Ring(ring_blocks, (source.block_lines, *shape), policy)
-    detector(assembler.buffer)
+    for _ in range(WARMUP_FRAMES):
+        detector(assembler.buffer)
     report = Report(sinks, frame_lines, pitch=pitch, pictures=pictures, progress=progress)
     acquisition = Acquisition(source, ring, stop)
     device_error: DeviceError | None = None

@@ -12,6 +12,7 @@ from flawline.runtime import Detector, DeviceError, FlawlineError, InputError, M
 from flawline.runtime import bundle as bundles
 from flawline.runtime.engines import try_engines
 from flawline.runtime.images import list_images, read_image, write_image
+from flawline.runtime.stream.pipeline import WARMUP_FRAMES
 from tests.emulation.standin import StandIn
 from tests.runtime.gpu.conftest import emulated
 
@@ -163,11 +164,16 @@ def web(tmp_path: Path, good_images: Path) -> Path:
     return folder
 
 
+def test_every_frame_of_a_stream_comes_from_the_graph(tiny_bundle: Path, web: Path, gpu: StandIn) -> None:
+    assert main(["stream", str(tiny_bundle), "--source", f"replay:{web}", "--backend", "tensorrt"]) == 0
+    # All but the first of the warm-up, and then the live ones.
+    assert gpu.calls("cuGraphLaunch") == WARMUP_FRAMES - 1 + 6
+
+
 def test_a_stream_on_the_gpu_ends_with_its_account_when_the_gpu_fails(
     tiny_bundle: Path, web: Path, gpu: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # One warm-up and one frame piece by piece, from then on a graph.
-    gpu.reset(fail="cuGraphLaunch@3=719")
+    gpu.reset(fail=f"cuGraphLaunch@{WARMUP_FRAMES + 2}=719")
     words = ["stream", str(tiny_bundle), "--source", f"replay:{web}", "--json", "--backend", "tensorrt"]
     assert main(words) == 2
     out, err = capsys.readouterr()
@@ -181,7 +187,7 @@ def test_a_stream_on_the_gpu_ends_with_its_account_when_the_gpu_fails(
 def test_a_stream_with_fallback_scores_every_frame(
     tiny_bundle: Path, web: Path, gpu: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gpu.reset(fail="cuGraphLaunch@3=719")
+    gpu.reset(fail=f"cuGraphLaunch@{WARMUP_FRAMES + 2}=719")
     words = ["stream", str(tiny_bundle), "--source", f"replay:{web}", "--json", "--backend", "tensorrt", "--fallback"]
     assert main(words) == 0
     out, err = capsys.readouterr()

@@ -11,12 +11,13 @@ from flawline.runtime.detector import Result
 from flawline.runtime.images import write_image
 from flawline.runtime.regions import Region
 from flawline.runtime.stream import BlockInfo, Event, Status
+from flawline.runtime.stream.pipeline import WARMUP_FRAMES
 
 WIDTH = 24
 
 
 class FakeDetector:
-    """Rejects frames with a 255 in them; runs `fault(number)` before each frame, number 0 being the warm-up.
+    """Rejects frames with a 255 in them; runs `fault(number)` before each frame, the first after the warm-up being 1.
 
     `frames` holds copies of what it was shown.
     """
@@ -28,7 +29,7 @@ class FakeDetector:
 
     def __call__(self, frame: np.ndarray) -> Result:
         self.frames.append(frame.copy())
-        self.fault(len(self.frames) - 1)
+        self.fault(len(self.frames) - WARMUP_FRAMES)
         score = float(frame.max())
         regions = []
         if score == 255:

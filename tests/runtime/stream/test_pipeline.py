@@ -20,6 +20,7 @@ from flawline.runtime.stream import (
     open_source,
     run,
 )
+from flawline.runtime.stream.pipeline import WARMUP_FRAMES
 
 
 def ok(first_line: int, lines: int = 8) -> BlockInfo:
@@ -36,8 +37,8 @@ def test_frames_reach_the_detector_whole_and_in_order(web, fake_detector, list_s
     folder, pixels = web
     detector = fake_detector()
     summary = run(open_source(f"replay:{folder}?block=7"), detector, [list_sink], frame_lines=10)
-    assert not detector.frames[0].any()  # the warm-up
-    np.testing.assert_array_equal(np.concatenate(detector.frames[1:]), pixels[:90])
+    assert not np.any(detector.frames[:WARMUP_FRAMES])
+    np.testing.assert_array_equal(np.concatenate(detector.frames[WARMUP_FRAMES:]), pixels[:90])
     assert (summary.ended, summary.frames, summary.rejects, summary.lines_scored) == ("end", 9, 0, 90)
     assert list_sink.events == [summary]
     balance(summary)
@@ -137,7 +138,7 @@ def test_lost_lines_are_a_gap_in_lines_frames_and_millimetres(fake_detector, lis
     assert {gap.unscored_first_line for gap in gaps[:-1]} == {8}
     assert summary.lines_lost == {"cable": 3, "incomplete": 8, "skipped": 2}
     assert (summary.frames, summary.lines_received) == (2, 27)
-    assert [int(frame[0, 0]) for frame in detector.frames[1:]] == [0, 32]
+    assert [int(frame[0, 0]) for frame in detector.frames[WARMUP_FRAMES:]] == [0, 32]
     assert (summary.source_counters["timeouts"], summary.source_counters["repeated_blocks"]) == (1, 1)
     balance(summary)
 
@@ -236,7 +237,7 @@ def test_frame_limit_ends_the_stream(web, fake_detector, list_sink):
 
 def test_full_disk_under_a_sink_is_counted_and_the_other_sinks_go_on(web, fake_detector, list_sink):
     def fault(number: int) -> None:
-        if number:
+        if number > 0:
             raise FlawlineError("no")
 
     with Path("/dev/full").open("wb", buffering=0) as full:
