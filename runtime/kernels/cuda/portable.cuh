@@ -47,8 +47,8 @@ __device__ __forceinline__ uint32 float_to_bits(float value) { return __float_as
 
 #endif
 
-// Bytes of a register, from low to high, as signed numbers: with 128 added, each is put into the last bits of the float 2^23.
-// Exact, and off the slow pipe that converts integers.
+// Bytes of a register, from low to high, as signed numbers. Each, with 128 added, becomes the last bits of the float 2^23:
+// exact, and off the slow pipe that converts integers.
 __device__ __forceinline__ float signed_byte(uint32 word, int byte) {
     return bits_to_float(__byte_perm(word ^ 0x80808080u, 0x4b000000u, 0x7440u | byte)) - 8388736.0f;
 }

@@ -159,20 +159,21 @@ __device__ __forceinline__ float squared_norms(const Factors& factors, int64 com
     for (int group = warp; group < groups; group += warps) {
         const int block = blocks - (group + 1) * kBlocksPerWarp + lane / kColumnLanes;
         float sums[kVectors][kBlockRows] = {};
-        float scale = 1;
+        uint16 scale = 0;
         if (block >= 0) {
-            // Before the factor, so that nothing waits for it afterwards.
+            // Loaded before the factor and widened after it, so that nothing waits for it.
             if constexpr (sizeof(Element) == 1) {
-                const int64 row = (component * blocks + block) * kBlockRows + lane % kColumnLanes;
-                scale = from_half(factors.row_scales[row]);
+                scale = factors.row_scales[(component * blocks + block) * kBlockRows + lane % kColumnLanes];
             }
             const int64 before = block * least + kBlockRows * (block * (block - 1) / 2);
-            multiply<Element>(factor + before * kBlockRows, least + block * kBlockRows, lane % kColumnLanes, centred, sums);
+            multiply<Element>(factor + before * kBlockRows, least + block * kBlockRows, lane % kColumnLanes, centred,
+                              sums);
         }
         float squares[kVectors];
 #pragma unroll
         for (int n = 0; n < kVectors; ++n) {
-            const float row = gather(lane, sums[n]) * scale;
+            float row = gather(lane, sums[n]);
+            if constexpr (sizeof(Element) == 1) row *= from_half(scale);
             squares[n] = row * row;
         }
         norm += gather(lane, squares);
