@@ -55,12 +55,18 @@ __device__ __forceinline__ void embed_and_score(const Work& work, const Source& 
     score<Element, kVectors>(work, first_item, slots, embedded, embedded + slots * spacing<kVectors>(dimension));
 }
 
-#define FLAWLINE_DISTANCES(element, name, vectors)                                                                 \
-    FLAWLINE_RESIDENT_KERNEL(kMostThreads, kLeastBlocks, vector_distances_##name##_##vectors, VectorDistances) {   \
-        embed_and_score<element, vectors>(job.work, job.source);                                                   \
-    }                                                                                                              \
-    FLAWLINE_RESIDENT_KERNEL(kMostThreads, kLeastBlocks, map_distances_##name##_##vectors, MapDistances) {         \
-        embed_and_score<element, vectors>(job.work, job.source);                                                   \
+// More blocks, and thus loads under way, where sums and elements of single vectors leave the registers for them.
+template <class Element, int kVectors>
+constexpr int kResidentBlocks = kVectors == 1 && sizeof(Element) < 4 ? 2 * kLeastBlocks : kLeastBlocks;
+
+#define FLAWLINE_DISTANCES(element, name, vectors)                                   \
+    FLAWLINE_RESIDENT_KERNEL(kMostThreads, (kResidentBlocks<element, vectors>),      \
+                             vector_distances_##name##_##vectors, VectorDistances) { \
+        embed_and_score<element, vectors>(job.work, job.source);                     \
+    }                                                                                \
+    FLAWLINE_RESIDENT_KERNEL(kMostThreads, (kResidentBlocks<element, vectors>),      \
+                             map_distances_##name##_##vectors, MapDistances) {       \
+        embed_and_score<element, vectors>(job.work, job.source);                     \
     }
 
 FLAWLINE_DISTANCES(uint16, half, 1)
