@@ -1,7 +1,9 @@
 """What PyCUDA lacks of the driver: CUDA graphs, and events that take their time inside one."""
 
 import ctypes
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from flawline.runtime.gpu.driver import Driver, DriverError
 from flawline.runtime.gpu.stream import Stream
@@ -28,7 +30,8 @@ class Graph:
         self._driver = driver
         self._stream = ctypes.c_void_p(stream.handle)
         self._executable = ctypes.c_void_p()
-        captured = self._capture(enqueue)
+        with _uncollected():
+            captured = self._capture(enqueue)
         try:
             driver.call("cuGraphInstantiateWithFlags", ctypes.byref(self._executable), captured, ctypes.c_ulonglong(0))
         finally:
@@ -60,6 +63,19 @@ class Graph:
         except DriverError:
             return
         self._driver.call("cuGraphDestroy", captured)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Has garbage collected before the block and not in it: what objects of PyCUDA do as they go would end a capture."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Events:

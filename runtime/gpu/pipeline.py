@@ -34,6 +34,10 @@ MOST_PROGRAMS = 8
 """Programs that are kept: a camera needs one, a folder of images one for each size."""
 
 
+CAPTURE_ATTEMPTS = 3
+"""Captures that may fail before there are no more: what another library does meanwhile spoils one, but not every one."""
+
+
 class EngineOpener(Protocol):
     """Loads the feature graph into a GPU whose context is current."""
 
@@ -46,7 +50,7 @@ class Pipeline:
 
     Everything is allocated here, but what depends on the sizes of frames: tables, and more memory for frames that are
     larger than the good images were. That is allocated when such frames come first. Work on frames of the same sizes is
-    captured into a CUDA graph when it comes for the second time.
+    captured into a CUDA graph when it comes for the second time, or at one of the next if that fails.
 
     Args:
         device: The GPU.
@@ -57,7 +61,7 @@ class Pipeline:
 
     Attributes:
         engine: The network's engine.
-        graph_refused: Why work is launched piece by piece; None while nothing is known against a graph.
+        graph_refused: Why work is launched piece by piece for good; None while a graph may still be had.
 
     Raises:
         FlawlineError: The engine, or what the parts need, cannot be had. Nothing is kept then.
@@ -69,6 +73,7 @@ class Pipeline:
         self._device = device
         self._input = manifest.input
         self._programs: dict[Shapes, Program] = {}
+        self._refusals = 0
         self._owned = ExitStack()
         try:
             self._open(manifest, gaussians, open_engine, batch)
@@ -187,7 +192,11 @@ class Pipeline:
             program.graph = Graph(self._device.driver, self._stream, partial(self._enqueue, program, captured=True))
         except (FlawlineError, cuda.Error) as error:
             # Nothing has run: what ails the GPU itself shows when the same work is launched piece by piece.
-            self.graph_refused = first_line(error)
+            self._refusals += 1
+            if self._refusals == CAPTURE_ATTEMPTS:
+                self.graph_refused = first_line(error)
+        else:
+            self._refusals = 0
 
     def _make(self, shapes: Shapes) -> Program:
         if len(self._programs) == MOST_PROGRAMS:

@@ -54,7 +54,7 @@ class GpuScorer:
 
     @property
     def graph_refused(self) -> str | None:
-        """Why frames are launched piece by piece; None while nothing is known against a CUDA graph."""
+        """Why frames are launched piece by piece for good; None while a CUDA graph may still be had."""
         return self._open_pipeline().graph_refused
 
     def __call__(self, frame: npt.NDArray[np.uint8]) -> tuple[float, npt.NDArray[np.float32]]:

@@ -1,5 +1,6 @@
 """Work that is captured once and launched as a whole."""
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 
@@ -118,6 +119,24 @@ def test_an_error_of_our_own_ends_the_capture(bench: Bench) -> None:
     with pytest.raises(KeyError):
         Graph(bench.device.driver, bench.stream, enqueue)
     assert works(bench, 5)
+
+
+def test_garbage_that_uses_the_gpu_as_it_goes_spoils_no_capture(bench: Bench) -> None:
+    left = [cuda.mem_alloc(1)]
+
+    def enqueue() -> None:
+        bench.enqueue()
+        cycle: list[object] = [left.pop()]
+        cycle.append(cycle)
+        del cycle
+        # So many containers that a collection is due, and more than one.
+        containers: list[list[int]] = [[] for _ in range(50 * gc.get_threshold()[0])]
+        assert containers
+
+    Graph(bench.device.driver, bench.stream, enqueue).close()
+    assert gc.isenabled()
+    gc.collect()
+    assert works(bench, 6)
 
 
 def test_a_capture_leaves_the_work_of_other_threads_alone(bench: Bench) -> None:

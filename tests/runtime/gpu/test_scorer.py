@@ -12,7 +12,7 @@ from flawline.runtime import DeviceError, FlawlineError, InputError, ResourceErr
 from flawline.runtime import bundle as bundles
 from flawline.runtime.bundle.contents import gaussians
 from flawline.runtime.gpu.device import Device
-from flawline.runtime.gpu.pipeline import MOST_PROGRAMS, STAGES
+from flawline.runtime.gpu.pipeline import CAPTURE_ATTEMPTS, MOST_PROGRAMS, STAGES
 from flawline.runtime.gpu.room import needed_bytes
 from flawline.runtime.gpu.scorer import GpuScorer
 from flawline.runtime.kernels import Gaussians, pack
@@ -182,13 +182,24 @@ def test_frames_of_many_sizes_do_not_fill_the_memory(tiny: bundles.Bundle, frame
 def test_a_driver_without_graphs_is_worked_with_piece_by_piece(
     name: str, tiny: bundles.Bundle, frames: Frames, standin: StandIn
 ) -> None:
-    standin.reset(fail=f"{name}@1=801")
+    standin.reset(fail=f"{name}@1=801+")
     (image,) = frames(SHAPE)
     with on_gpu(tiny) as scorer, on_cpu(tiny) as reference:
-        for _ in range(3):
+        for _ in range(CAPTURE_ATTEMPTS + 2):
             assert_alike(scorer.batch([image]), reference.batch([image]))
         assert "operation not supported" in (scorer.graph_refused or "")
+    assert standin.calls("cuStreamBeginCapture") == CAPTURE_ATTEMPTS
     assert standin.calls("cuGraphLaunch") == 0
+
+
+def test_a_capture_that_was_spoilt_is_tried_again(tiny: bundles.Bundle, frames: Frames, standin: StandIn) -> None:
+    standin.reset(fail=",".join(f"cuStreamEndCapture@{number}=901" for number in range(1, CAPTURE_ATTEMPTS)))
+    (image,) = frames(SHAPE)
+    with on_gpu(tiny) as scorer, on_cpu(tiny) as reference:
+        for _ in range(CAPTURE_ATTEMPTS + 2):
+            assert_alike(scorer.batch([image]), reference.batch([image]))
+        assert scorer.graph_refused is None
+    assert standin.calls("cuGraphLaunch") == 2
 
 
 def test_an_engine_that_cannot_be_captured_is_launched_piece_by_piece(
