@@ -48,12 +48,13 @@ class TensorRtEngine:
     """
 
     name = "tensorrt"
-    capturable = True
 
     def __init__(
         self, engine: Engine, manifest: Manifest, batch: int, input_address: int, output_addresses: Sequence[int]
     ) -> None:
         self.input, self.outputs = input_address, tuple(output_addresses)
+        # What an accelerator does is no work of a CUDA stream: https://github.com/NVIDIA/TensorRT/issues/3524
+        self.capturable = engine.options.dla_core is None
         self._log = open_log()
         self._runtime = tensorrt.Runtime(self._log)
         if engine.options.dla_core is not None:

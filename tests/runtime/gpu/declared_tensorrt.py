@@ -314,6 +314,11 @@ def test_an_engine_of_an_accelerator_is_given_to_it(rig: Rig) -> None:
     assert rig.passed("Runtime.DLA_core") == [1]
 
 
+@pytest.mark.parametrize(("core", "capturable"), [(None, True), (0, False)])
+def test_an_engine_of_an_accelerator_is_not_captured(core: int | None, capturable: bool, rig: Rig) -> None:
+    assert rig.open(EngineOptions(dla_core=core)).capturable is capturable
+
+
 @pytest.mark.parametrize(
     ("call", "answer", "message"),
     [
