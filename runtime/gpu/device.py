@@ -92,7 +92,10 @@ class Device:
 
 
 def abandon(*held: object) -> None:
-    """Keeps what a lost GPU would not free, with all that it holds: PyCUDA would complain of each piece on standard error."""
+    """Keeps objects, with all that they hold, until the process ends.
+
+    For what a lost GPU would not free: PyCUDA would complain of each piece on standard error. And for what others never let go of.
+    """
     for one in held:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
 

@@ -1,9 +1,12 @@
 """What TensorRT says when it fails: it returns nothing and tells a logger why."""
 
+import functools
 import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 from flawline.runtime.extras import LazyModule
+from flawline.runtime.gpu.device import abandon
 
 if TYPE_CHECKING:
     import tensorrt
@@ -14,32 +17,46 @@ else:
 _ORIGIN = re.compile(r"\.?\s*In \w+ at \S+?(\)?)$")
 
 
+_making = threading.Lock()
+
+
 def open_log() -> Any:
-    """A logger that keeps errors and prints nothing. Whoever uses TensorRT with it must keep it as long.
+    """The logger of this process, which keeps errors and prints nothing.
+
+    TensorRT calls the first that it was given for as long as the process lives, whatever it is given later. So there is one,
+    and it is never freed.
 
     Returns:
-        An `ILogger` whose `reason()` is the first error since it was last asked, in a line, or "no reason given".
+        An `ILogger` whose `reason()` is the first error in this thread since it last asked or opened the log, in a line, or
+        "no reason given".
 
     Raises:
         MissingExtraError: TensorRT is not installed.
     """
+    with _making:
+        log = _log()
+    log.reason()  # of what went well all the same
+    return log
 
+
+@functools.cache
+def _log() -> Any:
     class Log(tensorrt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self._errors: list[str] = []
+            self._errors = threading.local()
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (tensorrt.ILogger.INTERNAL_ERROR, tensorrt.ILogger.ERROR):
-                self._errors.append(message)
+                # The first: those that follow are of callers who gave up because of it.
+                self._errors.__dict__.setdefault("first", message)
 
         def reason(self) -> str:
-            # The first: those that follow are of callers who gave up because of it.
-            first = next(iter(self._errors), "no reason given")
-            self._errors.clear()
-            return one_line(first)
+            return one_line(self._errors.__dict__.pop("first", "no reason given"))
 
-    return Log()
+    log = Log()
+    abandon(log)
+    return log
 
 
 def one_line(message: str) -> str:

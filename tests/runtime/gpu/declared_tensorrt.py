@@ -348,6 +348,35 @@ def test_a_frame_that_fails_says_why(rig: Rig) -> None:
         engine.enqueue(7)
 
 
+def test_all_that_is_opened_has_one_log_and_it_outlives_them(rig: Rig) -> None:
+    rig.build()
+    rig.open().close()
+    gc.collect()
+    (log,) = {id(given): given for key in ("Builder", "Runtime") for given in rig.passed(key)}.values()
+    assert log is tensorrt_log.open_log()
+
+
+def test_each_thread_has_the_errors_of_its_own(rig: Rig) -> None:
+    log, reasons = tensorrt_log.open_log(), []
+    log.log(rig.api.ILogger.ERROR, "here")
+
+    def work() -> None:
+        log.log(rig.api.ILogger.ERROR, "there")
+        reasons.append(log.reason())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert [*reasons, log.reason(), log.reason()] == ["there", "here", "no reason given"]
+
+
+def test_an_error_that_did_no_harm_is_not_blamed_for_the_next(rig: Rig) -> None:
+    tensorrt_log.open_log().log(rig.api.ILogger.ERROR, "harmless")
+    rig.api.answers["Builder.build_serialized_network"] = rig.failing(None, "because")
+    with pytest.raises(EngineError, match=r"because$"):
+        rig.build()
+
+
 def test_a_closed_engine_runs_nothing(rig: Rig) -> None:
     engine = rig.open()
     engine.close()
