@@ -42,6 +42,13 @@ template <class Element, int kVectors, class Source>
 __device__ __forceinline__ void embed_and_score(const Work& work, const Source& source) {
     FLAWLINE_SHARED(float, embedded);
     const int slots = blockDim.z, dimension = work.factors.dimension, first_item = blockIdx.x * slots;
+    // Of what is scored first, since the factors do not wait for the vectors.
+    const int item = first_item + threadIdx.z;
+    if (item < work.items) {
+        const int64 gaussian = work.gaussians[item];
+        fetch_ahead<Element>(work.factors, gaussian * work.components, threadIdx.y * kWarp + threadIdx.x,
+                             blockDim.y * kWarp);
+    }
     // Items first, so that neighbouring lanes read neighbouring positions.
     const int thread = (threadIdx.z * blockDim.y + threadIdx.y) * kWarp + threadIdx.x;
     const int threads = slots * blockDim.y * kWarp;

@@ -146,6 +146,20 @@ __device__ __forceinline__ float sum_of_groups(float value) {
     return value;
 }
 
+constexpr int kLineBytes = 128;
+
+// Bytes of a factor that are on their way before its vectors are ready: a line to each thread of a block.
+constexpr int kAheadBytes = 256 * kLineBytes;
+
+// Fetches what `squared_norms` reads first of a factor: its end, where the longest blocks of rows lie. Lines are shared by
+// `threads`.
+template <class Element>
+__device__ __forceinline__ void fetch_ahead(const Factors& factors, int64 component, int thread, int threads) {
+    const char* end = static_cast<const char*>(factors.elements) + (component + 1) * factors.packed * sizeof(Element);
+    const int bytes = min(factors.packed * static_cast<int>(sizeof(Element)), kAheadBytes);
+    for (int back = 1 + thread * kLineBytes; back <= bytes; back += threads * kLineBytes) prefetch(end - back);
+}
+
 // What a warp contributes to ||factor z||^2 of some vectors: every `warps`-th group of blocks, starting with the longest
 // ones. Every eight lanes are left with the vectors as `gather` spreads them.
 template <class Element, int kVectors>

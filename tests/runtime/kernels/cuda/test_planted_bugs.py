@@ -98,6 +98,7 @@ OVERFLOWS = [
         "column < columns ? load_once(source) : make_uint4(0, 0, 0, 0)",
         "load_once(source)",
     ),
+    Bug("line_past_a_factor_is_fetched", "whitening.cuh", "back = 1 + thread", "back = thread"),
     Bug("items_past_the_last_one", "items.cuh", "    if (item >= work.items) return make_int2(-1, 0);\n", ""),
     Bug(
         "more_shared_memory_than_was_asked_for",
