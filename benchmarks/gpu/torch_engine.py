@@ -10,6 +10,7 @@ import numpy.typing as npt
 from flawline.export.features import Exported
 from flawline.runtime.errors import FlawlineError, InputError
 from flawline.runtime.extras import LazyModule
+from flawline.runtime.gpu.device import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -70,10 +71,13 @@ class TorchEngine:
 
     def enqueue(self, stream: int) -> None:
         """See `GpuEngine`. At the first call, which may not be captured, torch chooses its algorithms and takes memory."""
-        entered = torch.cuda.ExternalStream(stream)  # type: ignore[no-untyped-call]
-        for _ in range(self._runs):
-            with torch.cuda.use_mem_pool(self._pool), torch.cuda.stream(entered):
-                self._run()
+        try:
+            entered = torch.cuda.ExternalStream(stream)  # type: ignore[no-untyped-call]
+            for _ in range(self._runs):
+                with torch.cuda.use_mem_pool(self._pool), torch.cuda.stream(entered):
+                    self._run()
+        except RuntimeError as error:
+            raise FlawlineError(f"torch failed on a frame: {first_line(error)}") from error
         self._runs = 1
 
     def close(self) -> None:

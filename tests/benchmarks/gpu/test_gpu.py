@@ -1,9 +1,11 @@
 """The measurements of `flawline bench gpu`, made on the stand-in driver."""
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import torch
 
 from flawline.__main__ import main
 from flawline.benchmarks.commands import bench_gpu
@@ -11,6 +13,7 @@ from flawline.benchmarks.gpu import distances, errors, frames, text
 from flawline.benchmarks.gpu.machine import describe_gpu
 from flawline.benchmarks.gpu.reading import Reader, Region
 from flawline.benchmarks.gpu.session import session
+from flawline.benchmarks.gpu.torch_engine import TorchEngine
 from flawline.benchmarks.timing import Timing
 from flawline.export.features import open_backbone
 from flawline.runtime.errors import FlawlineError
@@ -119,6 +122,20 @@ def test_a_frame_is_timed_with_the_graph_and_without(gpu, graph):
     assert gpu.calls("cuGraphLaunch") == (2 * 5 if graph else 0)
     assert "the memory" in list(text.whole_frames(measured))[-1]
     assert measured[0].engine == "torch fp32"
+
+
+def test_what_torch_says_of_a_frame_that_fails_is_told_in_a_line(monkeypatch):
+    class Failing(TorchEngine):
+        def __init__(self):
+            self._pool, self._runs = None, 1
+
+        def _run(self):
+            raise torch.OutOfMemoryError("CUDA out of memory\nsee the documentation")
+
+    for name in ("ExternalStream", "use_mem_pool", "stream"):
+        monkeypatch.setattr(torch.cuda, name, nullcontext)
+    with pytest.raises(FlawlineError, match=r"^torch failed on a frame: CUDA out of memory$"):
+        Failing().enqueue(7)
 
 
 def test_a_graph_that_was_refused_is_not_told_as_one(gpu):
