@@ -32,6 +32,8 @@ class Device:
         driver: What drives it.
         name: Its name.
         arch: Its compute capability.
+        multiprocessors: How many it has.
+        total_bytes: All of its memory.
         integrated: Whether it shares the memory of the host, as that of a Jetson does.
 
     Raises:
@@ -48,6 +50,8 @@ class Device:
             device = cuda.Device(number)
             self.name: str = device.name()
             self.arch: tuple[int, int] = device.compute_capability()
+            self.multiprocessors: int = device.get_attribute(cuda.device_attribute.MULTIPROCESSOR_COUNT)
+            self.total_bytes: int = device.total_memory()
             self.integrated = bool(device.get_attribute(cuda.device_attribute.INTEGRATED))
             self._context = _retain(number, device)
 

@@ -18,7 +18,7 @@ from flawline.runtime.bundle.manifest import Count, Sha256, Text
 from flawline.runtime.errors import EngineError
 from flawline.runtime.precisions import Precision
 
-_FORMAT = b"flawline engine 1\n"
+_FORMAT = b"flawline engine 2\n"
 _HEADER_CAP_BYTES = 1 << 14
 _AGAIN = "build it again with `flawline export BUNDLE --to engine`"
 
@@ -36,6 +36,10 @@ class EngineKey(msgspec.Struct, frozen=True, kw_only=True):
     device: Text
     """Name of the GPU."""
     compute_capability: tuple[int, int]
+    multiprocessors: Count
+    """Of the GPU. Modules of one family, which all go by one name, differ in this and in memory."""
+    memory_gib: Count
+    """Memory of the GPU, rounded up to a multiple of 4 GiB, since the system keeps a part that is not always the same."""
 
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,7 +135,7 @@ def _read_header(first: bytes, second: bytes) -> _Header:
         known = re.fullmatch(rb"flawline engine (\d{1,9})\n", first)
         if known is None:
             raise ValueError("is none that Flawline built; a plan alone does not say what it is for")
-        raise ValueError(f"is of format {known[1].decode()}; this version reads format 1")
+        raise ValueError(f"is of format {known[1].decode()}; this version reads format 2")
     try:
         return msgspec.json.decode(second, type=_Header)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -156,10 +160,13 @@ def _texts(key: EngineKey) -> dict[str, str]:
         "tensorrt": f"TensorRT {key.tensorrt}",
         "device": key.device,
         "compute_capability": f"compute capability {major}.{minor}",
+        "multiprocessors": f"{key.multiprocessors} multiprocessors",
+        "memory_gib": f"{key.memory_gib} GiB of memory",
     }
 
 
 def _place(key: EngineKey) -> str:
     """TensorRT and GPU, as a part of a file's name."""
-    words = f"trt{key.tensorrt}.sm{key.compute_capability[0]}{key.compute_capability[1]}.{key.device.lower()}"
+    arch = "{}{}".format(*key.compute_capability)
+    words = f"trt{key.tensorrt}.sm{arch}x{key.multiprocessors}.{key.memory_gib}gib.{key.device.lower()}"
     return re.sub(r"[^a-z0-9.]+", "-", words).strip("-.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,8 @@ def key_of(bundle: Bundle, device: Device, batch: int) -> EngineKey:
         tensorrt=tensorrt.__version__,
         device=device.name,
         compute_capability=device.arch,
+        multiprocessors=device.multiprocessors,
+        memory_gib=4 * math.ceil(device.total_bytes / (4 << 30)),
     )
 
 

@@ -47,6 +47,8 @@ class NoDevice(NamedTuple):
 
     name: str = "Orin (nvgpu)"
     arch: tuple[int, int] = (8, 7)
+    multiprocessors: int = 8
+    total_bytes: int = 15_700_000_000
 
     @contextmanager
     def current(self, doing: str) -> Iterator[None]:

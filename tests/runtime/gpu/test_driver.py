@@ -60,7 +60,7 @@ def test_what_the_driver_says_of_itself_is_kept(standin: StandIn) -> None:
     standin.reset(driver_version=12060, arch=110, integrated=1)
     device = Device()
     assert (device.driver.version, device.arch, device.integrated) == ((12, 6), (11, 0), True)
-    assert device.name == "stand-in for a GPU"
+    assert (device.name, device.multiprocessors, device.total_bytes) == ("stand-in for a GPU", 16, 8 << 30)
 
 
 def test_a_call_that_fails_names_itself_and_its_code(standin: StandIn) -> None:

@@ -25,6 +25,8 @@ KEY = EngineKey(
     tensorrt="10.3.0",
     device="Orin (nvgpu)",
     compute_capability=(8, 7),
+    multiprocessors=8,
+    memory_gib=16,
 )
 ENGINE = Engine(EngineOptions(workspace_mb=64, dla_core=0), bytes(range(256)) * 40)
 
@@ -60,6 +62,8 @@ def test_an_engine_for_more_frames_serves_fewer(path: Path) -> None:
             other(compute_capability=(9, 0)),
             "was built for compute capability 8.7; expected one for compute capability 9.0",
         ),
+        (other(multiprocessors=4), "was built for 8 multiprocessors; expected one for 4 multiprocessors"),
+        (other(memory_gib=8), "was built for 16 GiB of memory; expected one for 8 GiB of memory"),
         (
             other(tensorrt="11.0", device="Thor"),
             r"was built for TensorRT 10.3.0, Orin \(nvgpu\); expected one for TensorRT 11.0, Thor",
@@ -85,8 +89,8 @@ def flipped(data: bytes) -> bytes:
         (lambda data: data.replace(b'"fp16"', b'"fp17"'), "is damaged: Invalid enum value 'fp17'"),
         (lambda data: data.replace(b'"batch":4', b'"batch":0'), "is damaged: Expected `int` >= 1"),
         (lambda data: data.replace(b"Orin", b"Or\xffn"), "is damaged: "),
-        (lambda data: b"flawline engine 1\n" + b" " * 100_000, "is damaged: Input data was truncated"),
-        (lambda data: data.replace(b"engine 1", b"engine 2", 1), "is of format 2; this version reads format 1"),
+        (lambda data: b"flawline engine 2\n" + b" " * 100_000, "is damaged: Input data was truncated"),
+        (lambda data: data.replace(b"engine 2", b"engine 1", 1), "is of format 1; this version reads format 2"),
         (
             lambda data: data.partition(b"}\n")[2],
             "is none that Flawline built; a plan alone does not say what it is for",
@@ -113,8 +117,11 @@ def test_an_engine_that_cannot_be_written_says_where(tmp_path: Path) -> None:
 
 def test_the_cache_tells_apart_what_must_not_be_confused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_path(KEY) == tmp_path / "flawline/engines/0123456789ab.fp16.batch4.trt10.3.0.sm87.orin-nvgpu.engine"
-    assert timing_cache_path(KEY) == tmp_path / "flawline/engines/trt10.3.0.sm87.orin-nvgpu.timings"
+    assert (
+        cache_path(KEY)
+        == tmp_path / "flawline/engines/0123456789ab.fp16.batch4.trt10.3.0.sm87x8.16gib.orin-nvgpu.engine"
+    )
+    assert timing_cache_path(KEY) == tmp_path / "flawline/engines/trt10.3.0.sm87x8.16gib.orin-nvgpu.timings"
     others = [
         other(bundle="f" * 64),
         other(precision="fp32"),
@@ -122,6 +129,8 @@ def test_the_cache_tells_apart_what_must_not_be_confused(monkeypatch: pytest.Mon
         other(tensorrt="10.7.0"),
         other(device="Thor"),
         other(compute_capability=(9, 0)),
+        other(multiprocessors=4),
+        other(memory_gib=8),
     ]
-    assert len({cache_path(key) for key in (KEY, *others)}) == 7
-    assert len({timing_cache_path(key) for key in (KEY, *others)}) == 4
+    assert len({cache_path(key) for key in (KEY, *others)}) == 9
+    assert len({timing_cache_path(key) for key in (KEY, *others)}) == 6
