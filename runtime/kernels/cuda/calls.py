@@ -51,7 +51,7 @@ def vector_distances(gaussians: Gaussians, frames: int, upload: Upload, *, share
     Raises:
         InputError: The dimension is too large for a block's shared memory, or the number of frames is not positive.
     """
-    work, layout, _ = plan(gaussians, frames)
+    work, layout, *_ = plan(gaussians, frames)
     job = np.zeros((), jobs.VECTOR_DISTANCES)
     _fill(job["work"], gaussians, frames, work, upload)
     vectors = 1 if shared else gaussians.outputs
@@ -86,8 +86,9 @@ def map_distances(
         InputError: The sizes do not belong together, there are too many maps, the dimension is too large for a block's
             shared memory, or a value is out of its range.
     """
-    work, layout, _ = plan(gaussians, frames)
+    work, layout, held, _ = plan(gaussians, frames, embedded="map")
     job = np.zeros((), jobs.MAP_DISTANCES)
+    job["held"] = held
     shapes = [(gaussians.dimension, height, width) for height, width in map_shapes]
     _fill_maps(job["source"], gaussians, shapes, size, upsampling, upload)
     _fill(job["work"], gaussians, frames, work, upload)
@@ -127,7 +128,7 @@ def projected_distances(
         require_count("channels of a map", depth)
     channels = sum(depth for depth, _, _ in map_shapes)
     require("projection", projection, (np.float16, np.float32), (gaussians.dimension, channels))
-    work, layout, columns = plan(gaussians, frames, projected=True)
+    work, layout, _, columns = plan(gaussians, frames, embedded="projection")
     job = np.zeros((), jobs.PROJECTED_DISTANCES)
     source = job["source"]
     _fill_maps(source["maps"], gaussians, map_shapes, size, upsampling, upload)

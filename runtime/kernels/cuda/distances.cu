@@ -1,4 +1,8 @@
 // Mahalanobis distances (`items.cuh`): of vectors, and of feature maps that are upsampled and summed on the way.
+//
+// Layouts follow from the bytes that are under way at once, and await their measurement: four blocks on a multiprocessor
+// where registers allow it; ends of factors fetched while vectors are embedded; and up to eight items of a map held by a
+// block, where it scores fewer at a time, since lanes that read neighbouring positions share what a load brings.
 #include "items.cuh"
 #include "maps.cuh"
 
@@ -18,6 +22,7 @@ struct VectorDistances {
 struct MapDistances {
     Work work;
     FeatureMaps source;
+    int held;  // items of a block
 };
 
 // Writes channels first, first + step, ... of a vector, `apart` floats from each other.
@@ -39,9 +44,9 @@ __device__ __forceinline__ void embed(const FeatureMaps& source, int2 vector, in
 }
 
 template <class Element, int kVectors, class Source>
-__device__ __forceinline__ void embed_and_score(const Work& work, const Source& source) {
+__device__ __forceinline__ void embed_and_score(const Work& work, const Source& source, int held) {
     FLAWLINE_SHARED(float, embedded);
-    const int slots = blockDim.z, dimension = work.factors.dimension, first_item = blockIdx.x * slots;
+    const int dimension = work.factors.dimension, first_item = blockIdx.x * held;
     // Of what is scored first, since the factors do not wait for the vectors.
     const int item = first_item + threadIdx.z;
     if (item < work.items) {
@@ -51,15 +56,15 @@ __device__ __forceinline__ void embed_and_score(const Work& work, const Source& 
     }
     // Items first, so that neighbouring lanes read neighbouring positions.
     const int thread = (threadIdx.z * blockDim.y + threadIdx.y) * kWarp + threadIdx.x;
-    const int threads = slots * blockDim.y * kWarp;
-    const int slot = thread % slots, n = thread / slots % kVectors;
-    const int first = thread / (slots * kVectors), step = threads / (slots * kVectors);
-    float* target = embedded + slot * spacing<kVectors>(dimension) + dimension % 2 * kVectors + n;
-    const int2 vector = vector_of<kVectors>(work, first_item + slot, n);
+    const int threads = blockDim.z * blockDim.y * kWarp;
+    const int place = thread % held, n = thread / held % kVectors;
+    const int first = thread / (held * kVectors), step = threads / (held * kVectors);
+    float* target = embedded + place * spacing<kVectors>(dimension) + dimension % 2 * kVectors + n;
+    const int2 vector = vector_of<kVectors>(work, first_item + place, n);
     // Nobody looks at the distance of a vector that is not there.
     if (vector.x >= 0) embed(source, vector, first, step, dimension, kVectors, target);
     __syncthreads();
-    score<Element, kVectors>(work, first_item, slots, embedded, embedded + slots * spacing<kVectors>(dimension));
+    score<Element, kVectors>(work, first_item, held, embedded, embedded + held * spacing<kVectors>(dimension));
 }
 
 // More blocks, and thus loads under way, where sums and elements of single vectors leave the registers for them.
@@ -69,11 +74,11 @@ constexpr int kResidentBlocks = kVectors == 1 && sizeof(Element) < 4 ? 2 * kLeas
 #define FLAWLINE_DISTANCES(element, name, vectors)                                   \
     FLAWLINE_RESIDENT_KERNEL(kMostThreads, (kResidentBlocks<element, vectors>),      \
                              vector_distances_##name##_##vectors, VectorDistances) { \
-        embed_and_score<element, vectors>(job.work, job.source);                     \
+        embed_and_score<element, vectors>(job.work, job.source, blockDim.z);         \
     }                                                                                \
     FLAWLINE_RESIDENT_KERNEL(kMostThreads, (kResidentBlocks<element, vectors>),      \
                              map_distances_##name##_##vectors, MapDistances) {       \
-        embed_and_score<element, vectors>(job.work, job.source);                     \
+        embed_and_score<element, vectors>(job.work, job.source, job.held);           \
     }
 
 FLAWLINE_DISTANCES(uint16, half, 1)

@@ -62,7 +62,7 @@ VECTORS = np.dtype([("data", _POINTER), ("frame_stride", np.int64), ("output_str
 VECTOR_DISTANCES = np.dtype([("work", WORK), ("source", VECTORS)], align=True)
 """Job of the kernels `vector_distances_*`."""
 
-MAP_DISTANCES = np.dtype([("work", WORK), ("source", FEATURE_MAPS)], align=True)
+MAP_DISTANCES = np.dtype([("work", WORK), ("source", FEATURE_MAPS), ("held", np.int32)], align=True)
 """Job of the kernels `map_distances_*`."""
 
 PROJECTION = np.dtype(

@@ -1,6 +1,7 @@
 """Which vectors share a Gaussian, and how the work on them is laid out over a GPU."""
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ _WARP = 32
 _WARPS_PER_BLOCK = 8
 _BLOCKS_OF_ROWS_PER_WARP = 4
 _BANK_FLOATS = 4
+# Neighbouring positions that share a read of a map: the floats of the 32 bytes that memory gives at least.
+_POSITIONS = 8
 # Of `projected.cu`: floats of its tiles, and threads side by side over the vectors of a block, two to each.
 _TILE_FLOATS = 3072
 _THREAD_COLUMNS = (16, 8, 4)
@@ -54,28 +57,35 @@ class Launch(NamedTuple):
     shared_bytes: int
 
 
+Embedded = Literal["vector", "map", "projection"]
+"""What a block makes of its vectors before it scores them: nothing, sums of upsampled maps, or projections of maps."""
+
+
 class Plan(NamedTuple):
     """Items and their layout.
 
     Attributes:
         items: The work.
         launch: Its layout.
+        held: Items of a block.
         thread_columns: Threads side by side over the vectors of a block while they are projected; 0 if they are not.
     """
 
     items: Items
     launch: Launch
+    held: int
     thread_columns: int
 
 
-def plan(gaussians: Gaussians, frames: int, *, projected: bool = False) -> Plan:
+def plan(gaussians: Gaussians, frames: int, *, embedded: Embedded = "vector") -> Plan:
     """Lays out the work: more warps on an item where factors are large, more items to a block where they are small.
 
     Args:
         gaussians: P outputs.
         frames: Frames of a batch, at most.
-        projected: Whether a block projects the vectors first. It reads the whole projection, so that it holds as many
-            items as fit.
+        embedded: What a block makes of its vectors first. If it upsamples maps, it holds items of eight neighbouring
+            positions, or as many as fit, so that it reads them together; if it projects maps, as many as fit, since it
+            reads the whole projection.
 
     Returns:
         The plan with the most vectors to an item that fits a block's shared memory.
@@ -85,15 +95,15 @@ def plan(gaussians: Gaussians, frames: int, *, projected: bool = False) -> Plan:
             thousand if they are projected.
     """
     require_count("frames", frames)
+    projected = embedded == "projection"
     warps = _warps(gaussians, least=2 if projected else 1)
     slots = _WARPS_PER_BLOCK // warps
     for most_vectors in (MOST_VECTORS, 4, 2, 1):
         work = items(gaussians, frames, most_vectors)
-        for columns in _THREAD_COLUMNS if projected else (0,):
-            held = columns * _VECTORS_PER_THREAD // work.vectors_per_item if projected else slots
+        for held, columns in _holdings(embedded, slots, work, gaussians.outputs):
             layout = _launch(gaussians, work, warps, held, _TILE_FLOATS if projected else 0)
             if held >= slots and layout.shared_bytes <= MOST_SHARED_BYTES:
-                return Plan(work, layout, columns)
+                return Plan(work, layout, held, columns)
     raise InputError(
         f"gaussians: received {gaussians.components} components of {gaussians.dimension} dimensions, expected what "
         f"fits {MOST_SHARED_BYTES} bytes of shared memory; project to fewer dimensions"
@@ -121,6 +131,19 @@ def items(gaussians: Gaussians, frames: int, most_vectors: int = MOST_VECTORS) -
     listed = np.full((int(needed.sum()), room, 2), -1, np.int32)
     listed[numbers, places % room] = vectors
     return Items(room, np.repeat(owners[starts], needed), listed)
+
+
+def _holdings(embedded: Embedded, slots: int, work: Items, outputs: int) -> Iterator[tuple[int, int]]:
+    """Items that a block may hold, the most first, and threads side by side over their vectors if they are projected."""
+    if embedded == "projection":
+        yield from ((columns * _VECTORS_PER_THREAD // work.vectors_per_item, columns) for columns in _THREAD_COLUMNS)
+        return
+    # Where positions share a Gaussian, an item has several.
+    positions = max(outputs // len(work.gaussians), 1)
+    held = max(_POSITIONS // positions, slots) if embedded == "map" else slots
+    while held >= slots:
+        yield held, 0
+        held //= 2
 
 
 def _warps(gaussians: Gaussians, least: int) -> int:

@@ -66,6 +66,19 @@ def test_large_factors_take_all_warps_of_a_block(device, dtype, components, d, m
     np.testing.assert_allclose(out, textbook(x, gaussians), rtol=TOLERANCE)
 
 
+@pytest.mark.parametrize("d", [100, 448])
+@pytest.mark.parametrize("components", [1, 2])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_block_holds_more_positions_than_it_scores_at_a_time(device, dtype, components, d, make_gaussians, rng):
+    size = (3, 3)
+    gaussians = make_gaussians(size, d, components=components, dtype=dtype)
+    for order, batch in enumerate((1, 2, 8)):
+        maps = random_maps(rng, batch, d, SHAPES[2])
+        expected = reference.mahalanobis(reference.embeddings(maps, size, "bilinear"), gaussians)
+        out = map_distances(device, gaussians, maps, size, order=order)
+        np.testing.assert_allclose(out, expected, rtol=TOLERANCE)
+
+
 @pytest.mark.parametrize(
     ("dtype", "tie", "upsampling", "scales"), thinned(2, DTYPES, MAP_TIES, ("bilinear", "nearest"), SHAPES)
 )
@@ -165,24 +178,41 @@ def test_each_vector_is_on_the_list_once_and_beside_those_of_its_gaussian(frames
 
 
 @pytest.mark.parametrize(
-    ("d", "components", "projected"),
-    [*itertools.product((1, 100, 448, 1792), (1, 8), (False,)), *itertools.product((1, 100, 448), (1, 8), (True,))],
+    ("d", "components", "embedded"),
+    [
+        *itertools.product((1, 100, 448, 1792), (1, 8), ("vector", "map")),
+        *itertools.product((1, 100, 448), (1, 8), ("projection",)),
+    ],
 )
-def test_plan_fits_the_shared_memory_of_a_block(d, components, projected):
+def test_plan_fits_the_shared_memory_of_a_block(d, components, embedded):
     gaussians = blank_gaussians(d, components)
     for frames in BATCHES:
-        work, launch, columns = plan(gaussians, frames, projected=projected)
+        work, launch, held, columns = plan(gaussians, frames, embedded=embedded)
         assert launch.shared_bytes <= MOST_SHARED_BYTES
-        held = 2 * columns // work.vectors_per_item if projected else launch.block[2]
+        assert columns == (held * work.vectors_per_item // 2 if embedded == "projection" else 0)
         assert held % launch.block[2] == 0
         assert (launch.grid[0] - 1) * held < len(work.gaussians) <= launch.grid[0] * held
 
 
-def blank_gaussians(d, components=1):
-    factors = np.broadcast_to(np.float16(0), (1, components, packed_size(d))).copy()
-    return Gaussians(
-        np.zeros((1, components, d), np.float32), factors, np.ones((1, components), np.float32), np.zeros(6, np.int32)
-    )
+@pytest.mark.parametrize(
+    ("d", "frames", "held"), [(16, 1, 8), (100, 1, 8), (550, 1, 8), (100, 8, 8), (448, 8, 2), (550, 8, 2), (1400, 8, 1)]
+)
+def test_block_holds_as_many_of_eight_neighbouring_positions_as_fit(d, frames, held):
+    assert plan(blank_gaussians(d, shared=False), frames, embedded="map").held == held
+
+
+@pytest.mark.parametrize(("d", "held"), [(16, 8), (100, 4), (448, 1)])
+def test_block_holds_no_more_items_than_it_scores_at_a_time_where_each_has_its_neighbours(d, held):
+    gaussians = blank_gaussians(d)
+    tied = Gaussians(gaussians.means, gaussians.factors, gaussians.scales, np.zeros(64, np.int32))
+    assert plan(tied, 1, embedded="map").held == held
+
+
+def blank_gaussians(d, components=1, *, shared=True):
+    several = (1 if shared else 6, components)
+    factors = np.broadcast_to(np.float16(0), (*several, packed_size(d))).copy()
+    assignment = np.arange(6, dtype=np.int32) % several[0]
+    return Gaussians(np.zeros((*several, d), np.float32), factors, np.ones(several, np.float32), assignment)
 
 
 def nothing_is_uploaded(array):
