@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from flawline.runtime.errors import DeviceError
+from flawline.runtime.errors import DeviceError, FlawlineError
 from flawline.runtime.extras import LazyModule
 from flawline.runtime.gpu.driver import Driver, DriverError, find_driver
 from flawline.runtime.memory import available_bytes
@@ -16,14 +16,20 @@ if TYPE_CHECKING:
 else:
     cuda = LazyModule("pycuda.driver", "pip install 'flawline[tensorrt]'")
 
+# What a wait may fail with on a GPU that goes on: out of memory, and what is said of captures.
+_PASSING = {2, *range(900, 910)}
+_RESTART = "it is lost to this process: end the process and start it again"
+
 _contexts: dict[int, Any] = {}
+_lost: set[int] = set()
 _lock = threading.Lock()
 
 
 class Device:
     """A GPU.
 
-    Its primary context is the one that TensorRT and torch use as well. It is kept until the process ends.
+    Its primary context is the one that TensorRT and torch use as well. It is kept until the process ends. After some errors, as
+    a bad address in a kernel, it is dead for good, and the process gets no other: the GPU is lost to it.
 
     Args:
         number: Which GPU.
@@ -38,13 +44,14 @@ class Device:
 
     Raises:
         MissingExtraError: There is no driver, or PyCUDA is not installed.
-        DeviceError: The driver is too old, or has no GPU of that number.
+        DeviceError: The driver is too old, has no GPU of that number, or that GPU is lost.
     """
 
     def __init__(self, number: int = 0) -> None:
         # First: without a driver, importing PyCUDA fails on a symbol or a library, which says nothing to anybody.
         self.driver: Driver = find_driver()
         self._number = number
+        self._require()
         with _told("the GPU cannot be opened"):
             cuda.init()
             device = cuda.Device(number)
@@ -55,6 +62,11 @@ class Device:
             self.integrated = bool(device.get_attribute(cuda.device_attribute.INTEGRATED))
             self._context = _retain(number, device)
 
+    @property
+    def lost(self) -> bool:
+        """Whether nothing can be done with it any more."""
+        return self._number in _lost
+
     @contextmanager
     def current(self, doing: str) -> Iterator[None]:
         """Makes the context current in this thread for as long as the block runs.
@@ -63,17 +75,25 @@ class Device:
             doing: What the block does, for the error: "the GPU failed DOING", as "on a frame".
 
         Raises:
-            DeviceError: The GPU refused something.
+            DeviceError: The GPU refused something, or is lost.
         """
-        with _told(f"the GPU failed {doing}"):
-            self._context.push()
-            try:
-                yield
-            except BaseException:
-                with suppress(cuda.Error):  # what ended the block says more
-                    self._pop()
-                raise
-            self._pop()
+        self._require()
+        try:
+            with _told(f"the GPU failed {doing}"):
+                self._push()
+                try:
+                    yield
+                except BaseException as error:
+                    if isinstance(error, Exception):
+                        self._probe()
+                    with suppress(cuda.Error):  # what ended the block says more
+                        self._pop()
+                    raise
+                self._pop()
+        except FlawlineError as error:
+            if self.lost:
+                raise DeviceError(f"{error}; {_RESTART}") from error
+            raise
 
     def memory_bytes(self) -> tuple[int, int]:
         """Memory that is free, and all memory. Only while the context is current."""
@@ -83,14 +103,32 @@ class Device:
             free = max(free, available_bytes() or 0)
         return free, total
 
+    def _require(self) -> None:
+        if self.lost:
+            raise DeviceError(f"GPU {self._number} has failed; {_RESTART}")
+
+    def _probe(self) -> None:
+        """Finds out whether it is lost: a context that is dead says so to whoever waits for it."""
+        try:
+            self.driver.call("cuCtxSynchronize")
+        except DriverError as error:
+            if error.code not in _PASSING:
+                _lost.add(self._number)
+
+    def _push(self) -> None:
+        try:
+            self._context.push()
+        except cuda.Error:
+            _lost.add(self._number)
+            raise
+
     def _pop(self) -> None:
         try:
             cuda.Context.pop()
         except cuda.Error:
             # A lost GPU does not even do that. PyCUDA must forget the context all the same: with one that is current
             # it ends the process when the thread ends.
-            with _lock:
-                _contexts.pop(self._number, None)
+            _lost.add(self._number)
             self._context.detach()
             raise
 

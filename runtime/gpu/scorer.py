@@ -89,6 +89,8 @@ class GpuScorer:
             raise  # Nothing has run.
         except FlawlineError as error:
             self.close()
+            if self._device.lost:
+                raise  # To open the bundle again would not help.
             raise DeviceError(f"{error}; the detector is closed: open the bundle again") from error
         require_finite(scores)
         return scores.tolist(), maps

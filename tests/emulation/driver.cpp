@@ -71,12 +71,12 @@ void standin_reset() {
     settings = Settings();
     calls.clear();
     misuses.clear();
-    lost = CUDA_SUCCESS;
 }
 
-// Another GPU in the place of one that was lost, with what was on it.
-void standin_replace() {
+// As in a new process, which alone gets back a GPU that was lost. What was on it is gone.
+void standin_restart() {
     LOCKED;
+    lost = CUDA_SUCCESS;
     memory.forget();
     streams = {&legacy};
     pending.clear();

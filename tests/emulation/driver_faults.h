@@ -9,8 +9,9 @@
 //   STANDIN_IMAGE_VERSION=N     CUDA version that images of kernels need
 //   STANDIN_LOG=TEXT            what the log says of an image that is not taken, in any bytes
 //   STANDIN_FAIL=NAME@N=CODE,.. the N-th call of that function, counted from the reset, gives that error; with "+" behind it
-//                               every later one as well; with "!" every later call of anything: the device is lost. The name
-//                               "kernel" counts kernels as they run, which is later than they are launched.
+//                               every later one as well; with "!", or an error after which a context is dead, every later
+//                               call of anything: the device is lost until the process ends. The name "kernel" counts kernels
+//                               as they run, which is later than they are launched.
 #pragma once
 
 #include <cuda.h>
@@ -40,6 +41,11 @@ struct Fault {
     bool lasting;
     bool sticky;
 };
+
+// An illegal address, a timeout, a context that is destroyed, an assertion, a fault of the hardware and the like.
+inline bool kills_context(int code) {
+    return code == 700 || code == 702 || code == 709 || code == 710 || (code >= 713 && code <= 719);
+}
 
 inline std::vector<Fault> faults_from_environment() {
     std::vector<Fault> faults;
@@ -87,7 +93,7 @@ inline CUresult count(const std::string& name) {
     if (lost) return lost;
     for (const Fault& fault : settings.faults) {
         if (fault.name != name || !(fault.call == call || (fault.lasting && call > fault.call))) continue;
-        if (fault.sticky) lost = fault.code;
+        if (fault.sticky || kills_context(fault.code)) lost = fault.code;
         return fault.code;
     }
     return CUDA_SUCCESS;

@@ -56,7 +56,7 @@ class StandIn:
         self._loaded.standin_misuses.restype = self._loaded.standin_live.restype = ctypes.c_char_p
 
     def reset(self, **settings: object) -> None:
-        """Begins anew: no calls, no misuses, a GPU that is not lost.
+        """Begins anew: no calls, no misuses. A GPU that is lost stays so.
 
         Args:
             settings: What it shall be, as `driver_faults.h` lists it: ``fail="cuMemAlloc@3=2"``, ``integrated=1``.
@@ -66,9 +66,9 @@ class StandIn:
         os.environ.update({f"STANDIN_{name.upper()}": str(value) for name, value in settings.items()})
         self._loaded.standin_reset()
 
-    def replace(self) -> None:
-        """Puts another GPU in the place of one that was lost, with all that was left on it."""
-        self._loaded.standin_replace()
+    def restart(self) -> None:
+        """Does what a new process does: a GPU that was lost is there again, with nothing on it."""
+        self._loaded.standin_restart()
         self.reset()
 
     def calls(self, name: str) -> int:

@@ -104,11 +104,14 @@ def kernels_image(request: pytest.FixtureRequest) -> bytes:
 def standin(loaded_standin: StandIn, kernels_image: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     """The stand-in driver. Afterwards nothing may be left on the GPU, unless that was lost, nor have been done wrongly."""
     monkeypatch.setattr("flawline.runtime.gpu.module.load_image", lambda *_, **__: kernels_image)
-    loaded_standin.replace()
+    # Each test is a process of its own to the runtime as well.
+    monkeypatch.setattr("flawline.runtime.gpu.device._lost", set())
+    monkeypatch.setattr("flawline.runtime.gpu.device._contexts", {})
+    loaded_standin.restart()
     find_driver.cache_clear()
     yield loaded_standin
     misuses, live = loaded_standin.misuses, loaded_standin.live
-    loaded_standin.replace()
+    loaded_standin.restart()
     find_driver.cache_clear()
     assert misuses == []
     assert set(live.values()) == {0}, live

@@ -4,13 +4,14 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from flawline.runtime import DeviceError
+from flawline.runtime import DeviceError, FlawlineError
 from flawline.runtime.gpu.buffers import Buffers
-from flawline.runtime.gpu.device import Device
+from flawline.runtime.gpu.device import Device, cuda
 from flawline.runtime.gpu.stream import Stream
 from tests.emulation.standin import StandIn
 
@@ -77,14 +78,48 @@ def test_what_the_gpu_refuses_says_what_was_being_done(standin: StandIn) -> None
         device.memory_bytes()
 
 
-def test_a_lost_gpu_leaves_no_context_behind(standin: StandIn) -> None:
-    standin.reset(fail="cuMemGetInfo@1=719!")
+@pytest.mark.parametrize("code", [700, 702, 709, 710, *range(713, 720)])
+def test_a_gpu_whose_context_is_dead_is_lost_to_the_process(code: int, standin: StandIn) -> None:
+    standin.reset(fail=f"cuMemGetInfo@1={code}")
     device = Device()
-    words = "in a test: cuMemGetInfo failed: unspecified launch failure"
+    advice = "it is lost to this process: end the process and start it again"
+    words = f"^the GPU failed in a test: cuMemGetInfo failed: .*; {advice}$"
     with pytest.raises(DeviceError, match=words), device.current("in a test"):
         device.memory_bytes()
-    standin.replace()
-    with Device().current("after another has come"):
+    # It does not come back with what made it fail gone.
+    standin.reset()
+    for again in (Device, lambda: device.current("again").__enter__()):
+        with pytest.raises(DeviceError, match=f"^GPU 0 has failed; {advice}$"):
+            again()
+    # Nothing is asked of the driver for that.
+    assert standin.calls("cuInit") == standin.calls("cuCtxPushCurrent") == 0
+    standin.restart()
+
+
+def test_a_gpu_is_lost_whoever_noticed(standin: StandIn) -> None:
+    standin.reset(fail="cuMemGetInfo@1=719")
+    device = Device()
+
+    def fail() -> None:
+        with suppress(cuda.Error):
+            device.memory_bytes()
+        raise FlawlineError("the engine failed")
+
+    with pytest.raises(DeviceError, match="the engine failed; it is lost to this process"), device.current("in a test"):
+        fail()
+    standin.restart()
+
+
+@pytest.mark.parametrize("code", [2, 701, 900, 901])
+def test_a_gpu_that_refused_something_goes_on(code: int, standin: StandIn) -> None:
+    # What is said of captures and of memory may be said to whoever asks whether it is lost as well.
+    standin.reset(fail=f"cuMemGetInfo@1={code}" + (f",cuCtxSynchronize@1={code}" if code != 701 else ""))
+    device = Device()
+    words = r"^the GPU failed in a test: cuMemGetInfo failed: [^;]*$"
+    with pytest.raises(DeviceError, match=words), device.current("in a test"):
+        device.memory_bytes()
+    assert not device.lost
+    with Device().current("again"):
         pass
 
 

@@ -70,7 +70,7 @@ def test_with_fallback_the_frame_and_all_that_follow_are_scored_on_the_cpu(
         assert detector.backend == "onnxruntime"
         assert "the GPU failed on a frame: cuStreamSynchronize failed" in (detector.fallback_reason or "")
         assert "upload" not in detector.timings_ns
-    gpu.replace()
+    gpu.restart()
 
 
 def test_with_fallback_a_gpu_that_cannot_be_had_is_done_without(
@@ -153,6 +153,7 @@ def test_score_goes_on_and_says_so(
     out, err = capsys.readouterr()
     assert [json.loads(line)["engine"] for line in out.splitlines()] == ["emulated", "onnxruntime", "onnxruntime"]
     assert err.startswith("flawline score: onnxruntime has taken over: the GPU failed on a frame")
+    gpu.restart()
 
 
 @pytest.fixture
@@ -181,7 +182,8 @@ def test_a_stream_on_the_gpu_ends_with_its_account_when_the_gpu_fails(
     assert (summary["ended"], summary["frames"], summary["bad_frames"]) == ("detector_failed", 2, 1)
     (gap,) = [event for event in events if event["type"] == "gap" and "bad_frame" in event["reasons"]]
     assert "the GPU failed on a frame" in gap["detail"]
-    assert "the detector is closed: open the bundle again" in err.splitlines()[-1]
+    assert "it is lost to this process: end the process and start it again" in err.splitlines()[-1]
+    gpu.restart()
 
 
 def test_a_stream_with_fallback_scores_every_frame(
@@ -194,3 +196,4 @@ def test_a_stream_with_fallback_scores_every_frame(
     summary = json.loads(out.splitlines()[-1])
     assert (summary["ended"], summary["frames"], summary["bad_frames"]) == ("end", 6, 0)
     assert "flawline stream: onnxruntime has taken over: the GPU failed on a frame" in err
+    gpu.restart()

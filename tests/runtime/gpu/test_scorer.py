@@ -413,10 +413,8 @@ FAULTS = {
 }
 
 
-def assert_closed_by_a_frame(scorer: GpuScorer, image: np.ndarray) -> None:
-    with pytest.raises(
-        DeviceError, match=r"^the GPU failed on a frame: .*; the detector is closed: open the bundle again$"
-    ):
+def assert_closed_by_a_frame(scorer: GpuScorer, image: np.ndarray, advice: str) -> None:
+    with pytest.raises(DeviceError, match=f"^the GPU failed on a frame: .*; {advice}$"):
         scorer(image)
     with pytest.raises(FlawlineError, match=r"^the detector is closed; open the bundle again$"):
         scorer(image)
@@ -440,12 +438,16 @@ def test_a_gpu_that_fails_on_a_frame_closes_the_scorer(
     if frames_before and not fault.endswith("!"):
         fault = "cuGraphLaunch@1=701"
     standin.reset(fail=fault)
-    assert_closed_by_a_frame(scorer, image)
+    lost = fault.endswith("!")
+    advice = "it is lost to this process: end the process and start it again"
+    assert_closed_by_a_frame(scorer, image, advice if lost else "the detector is closed: open the bundle again")
     complaints = capfd.readouterr().err
-    if fault.endswith("!"):
+    if lost:
+        with pytest.raises(DeviceError, match=f"^GPU 0 has failed; {advice}$"):
+            on_gpu(tiny)
         # PyCUDA says that the context could not be given back, and not again for each of the dozens of things in it.
         assert complaints.count("PyCUDA WARNING") <= 2
-        standin.replace()
+        standin.restart()
     else:
         assert complaints == ""
 
