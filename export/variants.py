@@ -98,8 +98,13 @@ def fit_variant(
         f"{precision} against fp32 on {len(images.held_out)} held-out images: features differ by "
         f"{report['feature_error']:.1%}, scores by {report['score_error_median']:.1%} (median) to "
         f"{report['score_error_max']:.1%}, rank correlation {report['rank_correlation']:.3f}, "
-        f"{report['flipped_verdicts']:g} verdicts differ"
+        f"{report['flipped_verdicts']:g} of their verdicts differ"
     )
+    if reference.labelled is not None:
+        say(
+            f"{precision} against fp32 on {len(reference.labelled.paths)} labelled images: AUROC {report['image_auroc']:.4f} "
+            f"instead of {report['float_image_auroc']:.4f}"
+        )
     return fitted._replace(manifest=msgspec.structs.replace(fitted.manifest, fidelity=report))
 
 

@@ -126,7 +126,8 @@ def _add(options: argparse.Namespace) -> int:
     )
     added = bundle.select(options.precision).manifest
     text = (
-        f"{bundle.path}: {', '.join(bundle.precisions)}, {bundle.total_bytes / 1e6:.1f} MB, bundle {bundle.hash[:12]}\n"
+        f"{bundle.path}: {', '.join(bundle.precisions)}, {bundle.total_bytes / 1e6:.1f} MB, bundle {bundle.hash[:12]}; "
+        f"--precision {options.precision} runs what was added\n"
     )
     sys.stdout.write(_json(added.fidelity) if options.json else text)
     return 0

@@ -244,9 +244,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         if precision == self.network.precision:
             return self
         if precision not in self.variants:
+            more = (
+                f"add it with `flawline export BUNDLE --precision {precision} --images GOOD_DIR --out BUNDLE`"
+                if "fp32" in self.precisions
+                else "fit the product again, in fp32, from which others are made"
+            )
             raise InputError(
-                f"the bundle holds no network in {precision}; expected {' or '.join(self.precisions)}, or add it with "
-                f"`flawline export BUNDLE --precision {precision}`"
+                f"the bundle holds no network in {precision}; expected {' or '.join(self.precisions)}, or {more}"
             )
         chosen = msgspec.structs.asdict(self.variants[precision])
         del chosen["features"]

@@ -65,7 +65,10 @@ def run(options: argparse.Namespace) -> int:
     sys.stdout.write("every file is whole\n")
     for index, check in enumerate(checks):
         sys.stdout.write(f"golden frame {index}: {_line(check)}: {'ok' if check.passed else 'WRONG'}\n")
-    sys.stdout.write(f"{'VERIFIED' if verified else 'NOT VERIFIED'} on {detector.backend}\n")
+    untried = [precision for precision in whole.precisions if precision != bundle.manifest.network.precision]
+    others = f"; not tried: --precision {', '.join(untried)}" if untried else ""
+    outcome = "VERIFIED" if verified else "NOT VERIFIED"
+    sys.stdout.write(f"{outcome} in {bundle.manifest.network.precision} on {detector.backend}{others}\n")
     return 0 if verified else 1
 
 

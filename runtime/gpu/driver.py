@@ -86,6 +86,6 @@ def find_driver() -> Driver:
         library = ctypes.CDLL(LIBRARY)
     except OSError as error:
         raise MissingExtraError(
-            f"no NVIDIA driver: {error}; expected a machine with an NVIDIA GPU and its driver, or another --backend"
+            f"no NVIDIA driver: {error}; expected a machine with an NVIDIA GPU and its driver"
         ) from error
     return Driver(library)

@@ -252,7 +252,9 @@ def test_auroc_is_compared_where_labels_exist(
         "--json",
     )
     assert export(tiny_bundle, *words) == 0
-    report = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert f"labelled images: AUROC {report['image_auroc']:.4f} instead of {report['float_image_auroc']:.4f}" in err
     assert report["image_auroc_drop"] == report["float_image_auroc"] - report["image_auroc"]
     assert report["float_image_auroc"] > 0.9
 

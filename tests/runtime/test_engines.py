@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flawline.__main__ import main
 from flawline.runtime import Detector, EngineError, InputError, MissingExtraError
 from flawline.runtime import bundle as bundles
 from flawline.runtime.backends import installed, selection
@@ -71,6 +72,25 @@ def test_an_engine_of_another_precision_is_refused(make_variant: Callable[[str],
 def test_a_precision_that_the_bundle_lacks_is_refused(tiny_bundle: Path) -> None:
     with pytest.raises(InputError, match="the bundle holds no network in int8; expected fp32, or add it with"):
         Detector.open(tiny_bundle, precision="int8")
+
+
+def test_floats_cannot_be_added_to_a_bundle_without_them(tiny_bundle: Path) -> None:
+    import msgspec
+
+    manifest = bundles.read(tiny_bundle).manifest
+    alone = msgspec.structs.replace(manifest, network=msgspec.structs.replace(manifest.network, precision="int8"))
+    with pytest.raises(InputError, match="no network in fp32; expected int8, or fit the product again, in fp32"):
+        alone.select("fp32")
+
+
+def test_verify_names_what_it_tried_and_what_not(
+    make_variant: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make_variant("fp16")
+    assert main(["verify", str(path), "--backend", "onnxruntime"]) == 0
+    assert capsys.readouterr().out.endswith("\nVERIFIED in fp32 on onnxruntime; not tried: --precision fp16\n")
+    assert main(["verify", str(path), "--backend", "onnxruntime", "--precision", "fp16"]) == 0
+    assert capsys.readouterr().out.endswith("\nVERIFIED in fp16 on onnxruntime; not tried: --precision fp32\n")
 
 
 @pytest.fixture

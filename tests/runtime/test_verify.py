@@ -56,7 +56,7 @@ def test_a_golden_frame_without_a_finite_score_has_not_passed(dark, capsys):
     status, out, err = run(capsys, dark)
     assert (status, err) == (1, "")
     assert "golden frame 0: no score, expected 7 (the score is nan" in out
-    assert out.endswith("NOT VERIFIED on onnxruntime\n")
+    assert out.endswith("NOT VERIFIED in fp32 on onnxruntime\n")
 
 
 def test_json_without_a_score_is_valid(dark, capsys):

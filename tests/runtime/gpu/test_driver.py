@@ -26,7 +26,7 @@ def test_a_machine_without_a_driver_is_told_before_pycuda_is_imported() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     line, imported = run.stdout.splitlines()
     assert line.startswith("MissingExtraError no NVIDIA driver: libcuda_of_no_machine.so.1")
-    assert "expected a machine with an NVIDIA GPU and its driver, or another --backend" in line
+    assert "expected a machine with an NVIDIA GPU and its driver" in line
     assert imported == "False"
 
 
