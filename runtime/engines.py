@@ -3,7 +3,7 @@
 import itertools
 import time
 
-from flawline.runtime.backends import preferred_engine, version
+from flawline.runtime.backends import BACKENDS, preferred_engine, version
 from flawline.runtime.backends.selection import Candidate, Trial, select
 from flawline.runtime.bundle import Bundle
 from flawline.runtime.bundle.contents import gaussians
@@ -33,6 +33,9 @@ def open_scorer(bundle: Bundle, backend: str, *, threads: int, batch: int = 1) -
     """
     if backend == "auto":
         backend = fastest_engine(bundle, threads=threads, batch=batch)
+    if backend not in BACKENDS and not is_on_gpu(backend):
+        on_gpu = sorted({engine for engines in GPU_ENGINES.values() for engine in engines})
+        raise InputError(f"backend '{backend}' is unknown; expected auto or one of {', '.join((*BACKENDS, *on_gpu))}")
     if is_on_gpu(backend):
         return _open_gpu_scorer(bundle, batch)
     return open_cpu_scorer(bundle, backend, threads=threads, batch=batch)

@@ -64,6 +64,13 @@ def test_a_precision_whose_only_engine_is_missing_names_its_extra(
         Detector.open(path, precision="bf16")
 
 
+def test_an_unknown_engine_is_refused_with_the_names_of_all(tiny_bundle: Path) -> None:
+    with pytest.raises(
+        InputError, match="backend 'foo' is unknown; expected auto or one of onnxruntime, openvino, tensorrt"
+    ):
+        Detector.open(tiny_bundle, backend="foo")
+
+
 def test_an_engine_of_another_precision_is_refused(make_variant: Callable[[str], Path]) -> None:
     with pytest.raises(InputError, match="onnxruntime does not compute in precision 'bf16'"):
         Detector.open(make_variant("bf16"), precision="bf16", backend="onnxruntime")
