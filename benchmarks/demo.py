@@ -19,12 +19,13 @@ from flawline.benchmarks.jl import study
 from flawline.export.fit import FitOptions, fit_bundle
 from flawline.runtime import Detector
 from flawline.runtime.bundle import Bundle, read
+from flawline.runtime.cameras import open_source
 from flawline.runtime.engines import fastest_engine
 from flawline.runtime.errors import InputError
 from flawline.runtime.files import write_whole
 from flawline.runtime.images import read_image
 from flawline.runtime.progress import progress
-from flawline.runtime.stream import Defect, Event, JsonLinesSink, Summary, open_source
+from flawline.runtime.stream import Defect, Event, JsonLinesSink, Summary
 from flawline.runtime.stream import run as run_stream
 
 MARKER = ".flawline-demo"

@@ -67,9 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Streams. Returns 1 if an event could not be delivered, else 0."""
+    from flawline.runtime.cameras import open_source
     from flawline.runtime.detector import Detector
     from flawline.runtime.images import use_threads
-    from flawline.runtime.stream import PictureWriter, open_source
+    from flawline.runtime.stream import PictureWriter
     from flawline.runtime.stream import run as run_stream
 
     pitch = _pitch(options)

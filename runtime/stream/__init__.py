@@ -6,14 +6,11 @@ from flawline.runtime.stream.pictures import PictureWriter
 from flawline.runtime.stream.pipeline import FrameDetector, run
 from flawline.runtime.stream.ring import POLICIES, Block, Loss, Policy, Ring
 from flawline.runtime.stream.sinks import DefectSink, JsonLinesSink, TextSink
-from flawline.runtime.stream.source import BlockInfo, Source, Status
-from flawline.runtime.stream.spec import open_source
 
 __all__ = [
     "POLICIES",
     "Assembler",
     "Block",
-    "BlockInfo",
     "Box",
     "BoxMm",
     "Defect",
@@ -28,10 +25,7 @@ __all__ = [
     "Pitch",
     "Policy",
     "Ring",
-    "Source",
-    "Status",
     "Summary",
     "TextSink",
-    "open_source",
     "run",
 ]

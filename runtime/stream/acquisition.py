@@ -2,8 +2,8 @@
 
 import threading
 
+from flawline.runtime.cameras.source import BlockInfo, Source, Status
 from flawline.runtime.stream.ring import Ring
-from flawline.runtime.stream.source import BlockInfo, Source, Status
 
 READ_TIMEOUT_S = 0.2  # the longest that a request to stop waits for a silent camera
 

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from flawline.runtime.cameras.source import Source, line_shape
 from flawline.runtime.detector import Result
 from flawline.runtime.errors import DeviceError, FlawlineError
 from flawline.runtime.memory import require
@@ -20,7 +21,6 @@ from flawline.runtime.stream.pictures import PictureWriter
 from flawline.runtime.stream.report import Report
 from flawline.runtime.stream.ring import Loss, Policy, Ring
 from flawline.runtime.stream.sinks import DefectSink
-from flawline.runtime.stream.source import Source, line_shape
 
 DEFAULT_RING_BLOCKS = 64
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
+from flawline.runtime.cameras.source import Source
 from flawline.runtime.detector import Result
 from flawline.runtime.errors import FlawlineError
 from flawline.runtime.regions import Region
@@ -14,7 +15,6 @@ from flawline.runtime.stream.histogram import Histogram
 from flawline.runtime.stream.pictures import PictureWriter
 from flawline.runtime.stream.ring import Loss, Ring
 from flawline.runtime.stream.sinks import DefectSink
-from flawline.runtime.stream.source import Source
 
 
 class Report:

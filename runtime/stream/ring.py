@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from flawline.runtime.stream.source import BlockInfo, Status
+from flawline.runtime.cameras.source import BlockInfo, Status
 
 Policy = Literal["block", "drop-oldest", "drop-newest"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)

@@ -1,5 +1,6 @@
-"""Engines, and bundles of a graph that hands its frame through, for what must not depend on a fit."""
+"""A web to play, engines, and bundles of a graph that hands its frame through, for what must not depend on a fit."""
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from onnx import TensorProto, helper
 
 from flawline.runtime import bundle, kernels
 from flawline.runtime.backends import BACKENDS, installed
+from flawline.runtime.images import write_image
 
 
 def graph(height: int, width: int, operator: str = "Identity", open_sides: Sequence[int] = ()) -> bytes:
@@ -119,3 +121,22 @@ def make_bundle() -> Callable[..., bundle.Bundle]:
 def through(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of 32 x 32 px whose anomaly map is the frame. Do not change it."""
     return through_bundle(tmp_path_factory.mktemp("through") / "through.flaw").path
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    """A folder of grey images of several heights, and the web they make: uint8 (97, 24), below 255."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (97, 24), np.uint8)
+    for number, rows in enumerate(np.split(pixels, [40, 41, 70])):
+        write_image(folder / f"{number}.png", rows)
+    return folder, pixels
+
+
+@pytest.fixture
+def no_thread_is_left():
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in threading.enumerate() if thread not in before and thread.name != "tqdm_monitor"]
+    assert not left

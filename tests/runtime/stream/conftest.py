@@ -1,19 +1,18 @@
-"""A web to play, and stand-ins that exist only to provoke faults that no real part shows on demand."""
+"""Stand-ins that exist only to provoke faults that no real part shows on demand."""
 
-import threading
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from flawline.runtime.cameras import BlockInfo, Status
 from flawline.runtime.detector import Result
-from flawline.runtime.images import write_image
 from flawline.runtime.regions import Region
-from flawline.runtime.stream import BlockInfo, Event, Status
+from flawline.runtime.stream import Event
 from flawline.runtime.stream.pipeline import WARMUP_FRAMES
 
 WIDTH = 24
+"""Of the web that is played; see `web`."""
 
 
 class FakeDetector:
@@ -99,20 +98,6 @@ def list_sink() -> ListSink:
     return ListSink()
 
 
-@pytest.fixture
-def web(tmp_path: Path) -> tuple[Path, np.ndarray]:
-    """A folder of grey images of several heights, and the web they make: uint8 (97, 24), below 255."""
-    folder = tmp_path / "web"
-    folder.mkdir()
-    pixels = np.random.default_rng(0).integers(0, 255, (97, WIDTH), np.uint8)
-    for number, rows in enumerate(np.split(pixels, [40, 41, 70])):
-        write_image(folder / f"{number}.png", rows)
-    return folder, pixels
-
-
 @pytest.fixture(autouse=True)
-def _no_thread_is_left():
-    before = set(threading.enumerate())
-    yield
-    left = [thread for thread in threading.enumerate() if thread not in before and thread.name != "tqdm_monitor"]
-    assert not left
+def _threads(no_thread_is_left):
+    pass

@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flawline.runtime.stream import Assembler, Block, BlockInfo, Status
+from flawline.runtime.cameras import BlockInfo, Status
+from flawline.runtime.stream import Assembler, Block
 
 WEB = np.random.default_rng(0).integers(0, 256, (2000, 5), np.uint8)
 

@@ -5,21 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flawline.runtime.cameras import BlockInfo, Status, open_source
 from flawline.runtime.errors import DeviceError, FlawlineError, InputError, ResourceError
-from flawline.runtime.stream import (
-    POLICIES,
-    BlockInfo,
-    Box,
-    BoxMm,
-    Defect,
-    Gap,
-    JsonLinesSink,
-    Pitch,
-    Status,
-    Summary,
-    open_source,
-    run,
-)
+from flawline.runtime.stream import POLICIES, Box, BoxMm, Defect, Gap, JsonLinesSink, Pitch, Summary, run
 from flawline.runtime.stream.pipeline import WARMUP_FRAMES
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flawline.runtime.stream import POLICIES, Block, BlockInfo, Loss, Ring, Status
+from flawline.runtime.cameras import BlockInfo, Status
+from flawline.runtime.stream import POLICIES, Block, Loss, Ring
 
 SHAPE = (4, 3)
 

@@ -7,9 +7,9 @@ from urllib.parse import unquote
 
 import msgspec
 
+from flawline.runtime.cameras.replay import ReplayOptions, ReplaySource
+from flawline.runtime.cameras.source import Source
 from flawline.runtime.errors import InputError
-from flawline.runtime.stream.replay import ReplayOptions, ReplaySource
-from flawline.runtime.stream.source import Source
 
 
 class Scheme(NamedTuple):

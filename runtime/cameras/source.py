@@ -34,6 +34,10 @@ class BlockInfo(NamedTuple):
         arrival_time_ns: `time.monotonic_ns()` when the last of the lines was here.
         reason: For LOST, the name under which the lines are counted, such as `unreadable_image`.
         detail: For LOST, one line for people: what was lost and why.
+        encoder: Count of the encoder at the first line; None without an encoder. Within a block the count changes by
+            the same amount from line to line: a source that sees it turn back ends the block there.
+        encoder_end: Count of the encoder where the line after the last one would be; below `encoder` when the web runs
+            backwards.
     """
 
     status: Status
@@ -43,6 +47,13 @@ class BlockInfo(NamedTuple):
     arrival_time_ns: int = 0
     reason: str = ""
     detail: str = ""
+    encoder: int | None = None
+    encoder_end: int | None = None
+
+    @property
+    def runs_backwards(self) -> bool:
+        """Whether the encoder counted down."""
+        return self.encoder is not None and self.encoder_end is not None and self.encoder_end < self.encoder
 
 
 class Source(Protocol):

@@ -10,10 +10,10 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from flawline.runtime.cameras.source import BlockInfo, Status, line_shape
 from flawline.runtime.errors import FlawlineError, InputError
 from flawline.runtime.image_headers import HeaderError, inspect
 from flawline.runtime.images import Image, list_images, read_image
-from flawline.runtime.stream.source import BlockInfo, Status, line_shape
 
 
 class ReplayOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,10 +5,10 @@ import cv2
 import numpy as np
 import pytest
 
+from flawline.runtime.cameras import Status, open_source
+from flawline.runtime.cameras.source import line_shape
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import write_image
-from flawline.runtime.stream import Status, open_source
-from flawline.runtime.stream.source import line_shape
 
 
 def read_all(source, timeout_s: float = 1.0) -> list[tuple]:

@@ -1,8 +1,8 @@
 import pytest
 
+from flawline.runtime.cameras import open_source
+from flawline.runtime.cameras.spec import SCHEMES
 from flawline.runtime.errors import InputError
-from flawline.runtime.stream import open_source
-from flawline.runtime.stream.spec import SCHEMES
 
 
 @pytest.mark.parametrize(
