@@ -12,7 +12,7 @@ from flawline.runtime.images import MAX_PIXELS
 from flawline.runtime.precisions import Precision
 
 MAJOR = 1
-MINOR = 1
+MINOR = 2
 
 FEATURES = "features.onnx"
 STATISTICS = "statistics.safetensors"
@@ -135,6 +135,39 @@ class Map(msgspec.Struct, frozen=True, kw_only=True):
     """Standard deviation of the smoothing, in map pixels; 0 for none."""
 
 
+class Edges(msgspec.Struct, frozen=True, kw_only=True):
+    """How the two edges of the web are found, line by line; what lies outside is masked."""
+
+    margin_px: Annotated[int, Meta(ge=0, le=1 << 16)]
+    """Pixels inside each edge, such as a selvedge, that are masked as well."""
+
+
+class Shading(msgspec.Struct, frozen=True, kw_only=True):
+    """How slow changes of brightness are taken out."""
+
+    target: Annotated[float, Meta(gt=0, le=255)]
+    """Mean brightness of the web that every group of lines is brought to, grey levels."""
+
+
+class Web(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes a detector one of an endless web, scored at its own resolution; `input` then is a window of the web.
+
+    A window is a tile with `halo` pixels of context on all four sides. The feature graph leaves its height and width open,
+    and gives maps of the tile with `ring` pixels around it.
+    """
+
+    halo: Annotated[int, Meta(ge=1, le=1 << 14)]
+    """A multiple of the total stride; at least the radius of the network's receptive field and `ring`."""
+    ring: Annotated[int, Meta(ge=0, le=1 << 14)]
+    """A multiple of the total stride: neighbours for the upsampling of coarser maps."""
+    pixel_mm: Annotated[float, Meta(gt=0)] | None = None
+    """Distance of neighbouring pixels of the good web, if known; a web of another pitch is refused."""
+    line_mm: Annotated[float, Meta(gt=0)] | None = None
+    """Travel of the good web from line to line, if known."""
+    edges: Edges | None = None
+    shading: Shading | None = None
+
+
 class Gaussian(msgspec.Struct, frozen=True, kw_only=True):
     """The model of normal."""
 
@@ -214,6 +247,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     gaussian: Gaussian
     threshold: Threshold
     fit: Fit
+    web: Web | None = None
+    """Of a detector for an endless web; null for one of pictures."""
     parity: Report | None
     """Scores, and distances by the packed factors, against the textbook formula on the same features: "reference" names
     it, the rest are numbers."""
@@ -311,7 +346,12 @@ def check(manifest: Manifest, where: str = "manifest.json") -> None:
     Raises:
         BundleError: Two fields contradict each other.
     """
-    problem = _check_input(manifest.input) or _check_projection(manifest.projection) or _check_variants(manifest)
+    problem = (
+        _check_input(manifest.input)
+        or _check_projection(manifest.projection)
+        or _check_variants(manifest)
+        or (_check_web(manifest, manifest.web) if manifest.web is not None else None)
+    )
     if problem is not None:
         raise BundleError(f"{where}: {problem}")
     for precision in manifest.precisions:
@@ -342,6 +382,22 @@ def _check_input(value: Input) -> str | None:
         return f"input of {value.height} x {value.width}; expected at most {MAX_PIXELS} pixels"
     if (value.source_height is None) != (value.source_width is None):
         return "input.source_height and input.source_width must both be given or both be null"
+    return None
+
+
+def _check_web(manifest: Manifest, web: Web) -> str | None:
+    stride = manifest.network.total_stride
+    if web.halo % stride or web.ring % stride or web.ring > web.halo:
+        return f"web.halo {web.halo} and web.ring {web.ring}; expected multiples of the total stride {stride}, halo >= ring"
+    tile = (manifest.input.height - 2 * web.halo, manifest.input.width - 2 * web.halo)
+    if min(tile) < 1 or tile[0] % stride or tile[1] % stride:
+        return f"a tile of {tile[0]} x {tile[1]} px; expected multiples of the total stride {stride}"
+    if (tile[0] + 2 * web.ring) * manifest.map.width != (tile[1] + 2 * web.ring) * manifest.map.height:
+        return f"a map of {manifest.map.height} x {manifest.map.width}; expected the proportions of tile and ring"
+    if (tile[0] + 2 * web.ring) % manifest.map.height or stride % ((tile[0] + 2 * web.ring) // manifest.map.height):
+        return f"a map of {manifest.map.height} rows; expected a stride that divides {stride}"
+    if any(manifest.select(precision).gaussian.tie == "position" for precision in manifest.precisions):
+        return "gaussian.tie is position; expected column or global for a web"
     return None
 
 
