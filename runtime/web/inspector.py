@@ -1,0 +1,174 @@
+"""Lines of the web in, rows of its anomaly map out: strips, windows, the network, the kernel, stitching and smoothing."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from flawline.runtime.bundle import Bundle
+from flawline.runtime.engines import fastest_engine, open_scorer
+from flawline.runtime.errors import InputError
+from flawline.runtime.web.conditioning import Conditioner
+from flawline.runtime.web.geometry import Geometry, in_geometry
+from flawline.runtime.web.stitching import MapRows, Stitcher
+from flawline.runtime.web.strips import Lines, Strip, StripBuffer
+
+SMALLEST_WIDTH_PX = 16
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class InspectedStrip:
+    """A strip that went through the network.
+
+    Attributes:
+        first_line: Number of the first line of its window's tile.
+        end: Line behind its last one.
+        rows: Rows of the anomaly map that are complete with it: later ones than its own by the reach of the smoothing.
+        left: float32 (n,), left edge of the web, pixels, on its lines.
+        right: float32 (n,), right edge.
+        window: uint8, its pixels with their context; overwritten by the next strip.
+        timings_ns: Nanoseconds of each stage.
+    """
+
+    first_line: int
+    end: int
+    rows: MapRows
+    left: npt.NDArray[np.float32]
+    right: npt.NDArray[np.float32]
+    window: Lines
+    timings_ns: dict[str, int]
+
+
+@dataclass
+class WebInspector:
+    """Scores a web of one width, strip by strip. Everything is allocated here.
+
+    Args:
+        bundle: One for a web, in the precision that is wanted.
+        width: Pixels of a line.
+        strip_lines: Height of a strip; that of the bundle if None. The results do not depend on it, the latency does.
+        tile_px: Width of a tile; that of the bundle if None.
+        backend: Name of the engine, or `auto`.
+        threads: Threads of engine and kernel.
+        batch: Tiles that go through the network at once; all that lie side by side if None.
+
+    Attributes:
+        geometry: Of strips and tiles.
+        backend: Name of the engine that runs.
+
+    Raises:
+        See `Detector.open`; InputError also for a geometry that does not fit the bundle.
+    """
+
+    bundle: Bundle
+    width: int
+    strip_lines: int | None = None
+    tile_px: int | None = None
+    backend: str = "auto"
+    threads: int = 1
+    batch: int | None = None
+    geometry: Geometry = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Opens the engine and allocates."""
+        manifest = self.bundle.manifest
+        self.geometry = Geometry.of(manifest).resized(self.strip_lines, self.tile_px)
+        web = manifest.web
+        assert web is not None  # or there were no geometry
+        if self.width < SMALLEST_WIDTH_PX:
+            raise InputError(f"lines of {self.width} px; expected at least {SMALLEST_WIDTH_PX}")
+        tiles = self.geometry.tiles(self.width)
+        if manifest.gaussian.tie == "column" and tiles > 1:
+            raise InputError(
+                f"lines of {self.width} px for a bundle with a model per column of a web of {self.geometry.tile_px} px; "
+                "expected lines of that width"
+            )
+        batch = min(self.batch or tiles, tiles)
+        if self.backend == "auto":
+            self.backend = fastest_engine(self.bundle, threads=self.threads, batch=batch)
+        self._scorer = open_scorer(
+            in_geometry(self.bundle, self.geometry), self.backend, threads=self.threads, batch=batch
+        )
+        self._batch, self._tiles = batch, tiles
+        conditioner = Conditioner(web)
+        self._strips = StripBuffer(
+            self.geometry, self.width, manifest.input.channels, conditioner if conditioner.is_needed else None
+        )
+        margin_px = 0 if web.edges is None else web.edges.margin_px
+        self._stitcher = Stitcher(self.geometry, self.width, manifest.map.sigma, margin_px)
+        self._maps = np.empty((tiles, *self.geometry.map_size), np.float32)
+
+    @property
+    def next_line(self) -> int | None:
+        """Number of the line that would go on without a gap; None while there is none to follow."""
+        return self._strips.next_line
+
+    def add(self, lines: Lines, first_line: int) -> Iterator[InspectedStrip]:
+        """Takes lines.
+
+        Args:
+            lines: uint8 (n, width[, 3]).
+            first_line: Number of the first on the web. Lines that are missing before it end the stretch.
+
+        Yields:
+            Every strip whose lines and context are complete with them.
+        """
+        if self.next_line not in (None, first_line):
+            yield from self.cut()
+        for strip in self._strips.add(lines, first_line):
+            yield self._inspect(strip)
+
+    def cut(self) -> Iterator[InspectedStrip]:
+        """Ends the stretch: a gap, or the end of the web. Yields the strips whose context will not come any more."""
+        for strip in self._strips.cut():
+            yield self._inspect(strip)
+
+    def inspect_piece(self, piece: Lines) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Inspects a piece of web with a beginning and an end of its own.
+
+        Args:
+            piece: uint8 (height, width[, 3]).
+
+        Returns:
+            The anomaly map, float32 (rows, w), 0 where masked, and the mask of what is web.
+        """
+        for _ in self.cut():
+            pass
+        shape = (-(-len(piece) // self.geometry.map_stride), self.geometry.map_width(self.width))
+        values, mask = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
+        for part in (self.add(piece, 0), self.cut()):
+            for strip in part:
+                rows = slice(strip.rows.first_row, strip.rows.first_row + len(strip.rows.values))
+                values[rows], mask[rows] = strip.rows.values, strip.rows.mask
+        return values, mask
+
+    def close(self) -> None:
+        """Frees the engine; closing again does nothing."""
+        self._scorer.close()
+
+    def __enter__(self) -> "WebInspector":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _inspect(self, strip: Strip) -> InspectedStrip:
+        timings: dict[str, int] = {}
+        width = self.geometry.window[1]
+        windows = [
+            strip.window[:, x : x + width] for x in range(0, self._tiles * self.geometry.tile_px, self.geometry.tile_px)
+        ]
+        for first in range(0, self._tiles, self._batch):
+            _, maps = self._scorer.batch(windows[first : first + self._batch])
+            self._maps[first : first + len(maps)] = maps
+            for stage, time_ns in self._scorer.timings_ns.items():
+                timings[stage] = timings.get(stage, 0) + time_ns
+        start = time.perf_counter_ns()
+        rows = self._stitcher.add(strip, self._maps)
+        timings["stitch"] = time.perf_counter_ns() - start
+        present = slice(strip.start - strip.first_line, strip.end - strip.first_line)
+        return InspectedStrip(
+            strip.first_line, strip.end, rows, strip.left[present], strip.right[present], strip.window, timings
+        )

@@ -1,0 +1,144 @@
+"""Maps of tiles to rows of the anomaly map of the whole web: stitched, masked, smoothed."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from flawline.runtime.extras import LazyModule
+from flawline.runtime.kernels.interpolation import gaussian_taps
+from flawline.runtime.web.geometry import Geometry
+from flawline.runtime.web.strips import Strip
+
+if TYPE_CHECKING:
+    import cv2
+else:
+    cv2 = LazyModule("cv2", "pip install opencv-python-headless")
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MapRows:
+    """Rows of the web's anomaly map that will not change any more.
+
+    Attributes:
+        first_row: Number of the first: its first line divided by the map's stride.
+        values: float32 (n, w), smoothed distances; 0 where masked. Overwritten with the next rows.
+        mask: bool (n, w), what is web; likewise.
+        flagged: bool (n,), rows whose context was made up in part, since the web begins or ends, or has a gap, nearby.
+    """
+
+    first_row: int
+    values: Floats
+    mask: npt.NDArray[np.bool_]
+    flagged: npt.NDArray[np.bool_]
+
+
+class Stitcher:
+    """Puts the maps of strips together and smooths across their seams.
+
+    The Gaussian is normalised by how much of it lies on the web: ``G(d m) / G(m)``, with distances d and the mask m, so
+    that neither the table beside the web nor a gap leaks in. A row is given out when all rows under its Gaussian are there.
+
+    Args:
+        geometry: Of strips and tiles.
+        width: Pixels of a line.
+        sigma: Of the Gaussian, positions of the map; 0 for none.
+        margin_px: Pixels inside each edge of the web that are masked.
+    """
+
+    def __init__(self, geometry: Geometry, width: int, sigma: float, margin_px: float = 0.0) -> None:
+        self._geometry = geometry
+        self._taps = gaussian_taps(sigma)
+        self._radius = len(self._taps) // 2
+        self._margin_px = margin_px
+        columns = geometry.map_width(width)
+        left = np.arange(columns, dtype=np.float32) * geometry.map_stride
+        # The last cell may reach beyond the camera's image.
+        self._left_of_cell, self._right_of_cell = left, np.minimum(left + geometry.map_stride, width)
+        # Kept from strip to strip: the rows not given out yet, as many as the Gaussian reaches, and as many above them.
+        rows = 2 * self._radius + geometry.strip_rows
+        self._mask, self._masked = np.zeros((rows, columns), np.float32), np.zeros((rows, columns), np.float32)
+        self._weight, self._smoothed = np.empty_like(self._mask), np.empty_like(self._mask)
+        self._flagged = np.zeros(rows, np.bool_)
+        self._first_row = self._filled = self._given = 0
+        self._start = 0
+
+    def add(self, strip: Strip, maps: Floats) -> MapRows:
+        """Takes the maps of a strip.
+
+        Args:
+            strip: Follows the one before, unless it begins a stretch.
+            maps: float32 (tiles, h, w), distances for each window, from left to right.
+
+        Returns:
+            The rows that are complete with it, all of them if the stretch ends here; there may be none.
+        """
+        stride = self._geometry.map_stride
+        if strip.begins:
+            self._begin(strip)
+        count = -(-(strip.end - strip.first_line) // stride)
+        rows = slice(self._filled, self._filled + count)
+        self._place(strip, maps, rows, count)
+        self._filled += count
+        end = self._filled if strip.ends else self._filled - self._radius
+        given = self._smooth(self._given, max(self._given, end))
+        self._discard()
+        return given
+
+    def _begin(self, strip: Strip) -> None:
+        # As many empty rows above as the Gaussian reaches: they weigh nothing.
+        self._mask[: self._radius] = self._masked[: self._radius] = 0
+        self._flagged[: self._radius] = False
+        self._first_row = strip.first_line // self._geometry.map_stride - self._radius
+        self._filled = self._given = self._radius
+        self._start = strip.start
+
+    def _place(self, strip: Strip, maps: Floats, rows: slice, count: int) -> None:
+        geometry, (core_rows, core_columns) = self._geometry, self._geometry.core
+        columns = self._mask.shape[1]
+        tile = geometry.tile_px // geometry.map_stride
+        mask, masked = self._mask[rows], self._masked[rows]
+        for number, tile_map in enumerate(maps):
+            place = slice(number * tile, min((number + 1) * tile, columns))
+            masked[:, place] = tile_map[core_rows, core_columns][:count, : place.stop - place.start]
+        edges = [edge.reshape(-1, geometry.map_stride)[:count] for edge in (strip.left, strip.right)]
+        left, right = edges[0].max(axis=1) + self._margin_px, edges[1].min(axis=1) - self._margin_px
+        np.less_equal(left[:, None], self._left_of_cell, out=mask)
+        mask *= self._right_of_cell <= right[:, None]
+        masked *= mask
+        first = np.arange(count) * geometry.map_stride + strip.first_line
+        flagged = first < self._start + geometry.halo
+        if strip.stretch_end is not None:
+            flagged |= first + geometry.map_stride > strip.stretch_end - geometry.halo
+        self._flagged[rows] = flagged
+        # Rows of lines that never came: a strip begins at a multiple of the stride, the stretch may not.
+        missing = max(0, strip.start - strip.first_line) // geometry.map_stride
+        mask[:missing] = masked[:missing] = 0
+
+    def _smooth(self, start: int, end: int) -> MapRows:
+        rows = slice(start, end)
+        values, mask = self._masked[rows], self._mask[rows]
+        if self._radius and end > start:
+            near = slice(start - self._radius, min(end + self._radius, self._filled))
+            for source, target in ((self._mask, self._weight), (self._masked, self._smoothed)):
+                cv2.sepFilter2D(
+                    source[near], -1, self._taps, self._taps, dst=target[near], borderType=cv2.BORDER_CONSTANT
+                )
+            values = self._smoothed[rows]
+            np.divide(values, self._weight[rows], out=values, where=mask > 0)
+            values *= mask
+        self._given = end
+        return MapRows(self._first_row + start, values, mask > 0, self._flagged[rows].copy())
+
+    def _discard(self) -> None:
+        """Moves the rows that later ones need to the top."""
+        shift = self._given - self._radius
+        kept = self._filled - shift
+        for array in (self._mask, self._masked, self._flagged):
+            # Where nothing is smoothed nothing is kept, and the rows just given out are views of these.
+            array[:kept] = array[shift : self._filled].copy()
+        self._first_row += shift
+        self._filled, self._given = kept, self._radius
