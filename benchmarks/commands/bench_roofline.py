@@ -21,8 +21,7 @@ from flawline.runtime.errors import InputError
 
 ALL = "all"
 MEANING = {
-    "floors_s": "seconds of the batch, the larger of bytes over bandwidth and operations over rate; null where the data "
-    "sheet states no rate",
+    "floors_s": "seconds of the batch, the larger of bytes over bandwidth and operations over rate",
     "bound": "which of the two it is",
     "bytes": "each byte once; of a network the weights, the frame and the projected maps",
     "operations": "a multiply-add counts as two",

@@ -61,7 +61,7 @@ def _device(device: Device) -> tuple[str, ...]:
         device.mode,
         f"{device.memory_bytes / 1e9:.0f}",
         f"{device.bytes_per_second / 1e9:.1f}",
-        *("-" if rate is None else f"{rate / 1e12:.1f}" for rate in rates),
+        *(f"{rate / 1e12:.1f}" for rate in rates),
     )
 
 
@@ -71,5 +71,5 @@ def _step(step: Step, devices: Sequence[Device]) -> tuple[str, ...]:
         step.name,
         f"{step.work.bytes / 1e6:.1f}",
         f"{step.work.operations / 1e9:.2f}",
-        *("-" if s is None else f"{1e3 * s:.4f}" + ("*" if bound == "operations" else " ") for s, bound in floors),
+        *(f"{1e3 * s:.4f}" + ("*" if bound == "operations" else " ") for s, bound in floors),
     )

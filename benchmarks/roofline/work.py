@@ -30,24 +30,18 @@ class Work:
     operations: int
     kind: str
 
-    def floor_s(self, device: Device) -> float | None:
+    def floor_s(self, device: Device) -> float:
         """Seconds below which a device cannot do it: the larger of bytes over bandwidth and operations over rate.
 
         Args:
             device: Which one.
-
-        Returns:
-            None where the rate is not known.
         """
-        rate = device.rate(self.kind)
-        return None if rate is None else max(self.bytes / device.bytes_per_second, self.operations / rate)
+        return max(self.bytes / device.bytes_per_second, self.operations / device.rate(self.kind))
 
-    def bound(self, device: Device) -> str | None:
-        """What the floor comes from: "bytes" or "operations"; None where the rate is not known."""
-        rate = device.rate(self.kind)
-        if rate is None:
-            return None
-        return "bytes" if self.bytes / device.bytes_per_second >= self.operations / rate else "operations"
+    def bound(self, device: Device) -> str:
+        """What the floor comes from: "bytes" or "operations"."""
+        moving, computing = self.bytes / device.bytes_per_second, self.operations / device.rate(self.kind)
+        return "bytes" if moving >= computing else "operations"
 
 
 def factor_bytes(dimension: int, form: str) -> int:

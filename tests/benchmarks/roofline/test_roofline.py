@@ -24,7 +24,7 @@ SLOW = Device(
     bytes_per_second=1e6,
     fp32_per_second=1e6,
     fp16_per_second=4e6,
-    int8_per_second=None,
+    int8_per_second=8e6,
     source="none",
 )
 
@@ -35,9 +35,10 @@ def test_floor_is_the_longer_of_moving_and_computing():
     assert (computing.floor_s(SLOW), computing.bound(SLOW)) == (2, "operations")
 
 
-def test_a_rate_that_no_sheet_states_has_no_floor():
-    work = Work(1, 1, "int8")
-    assert (work.floor_s(SLOW), work.bound(SLOW)) == (None, None)
+@pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES)
+def test_tensor_cores_take_half_the_bits_at_twice_the_rate(device):
+    assert device.int8_per_second == pytest.approx(2 * device.fp16_per_second, rel=2e-3)
+    assert device.fp16_per_second > 4 * device.fp32_per_second
 
 
 @pytest.mark.parametrize("form", ["fp16 triangle", "int8 triangle"])
@@ -125,7 +126,8 @@ def test_chosen_devices_and_dimensions_alone_are_told(tmp_path, capsys):
     (triangle,) = (step for step in steps if step["name"] == "fp16 triangle, d 100")
     assert triangle["floors_s"]["h200"] == pytest.approx(triangle["bytes"] / 4.8e12)
     (quantised,) = (step for step in steps if step["name"] == "resnet18 int8, d 100")
-    assert quantised["floors_s"]["thor"] is None
+    assert quantised["floors_s"]["thor"] == pytest.approx(quantised["bytes"] / 273e9)
+    assert quantised["bound"] == {"thor": "bytes", "h200": "operations"}
 
 
 def test_a_device_that_is_not_in_the_table_is_refused(capsys):
