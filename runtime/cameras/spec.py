@@ -1,5 +1,6 @@
 """Sources by name: `SCHEME:ADDRESS?PARAMETER=VALUE&PARAMETER=VALUE`."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
@@ -12,18 +13,38 @@ from flawline.runtime.cameras.source import Source
 from flawline.runtime.errors import InputError
 
 
+class FoundCamera(NamedTuple):
+    """A camera that answered when its kind was looked for.
+
+    Attributes:
+        spec: Names it to `open_source`.
+        model: Vendor and model, as it says them.
+        serial: Serial number; empty if it says none.
+        address: Network address or path of its device; empty if there is none.
+    """
+
+    spec: str
+    model: str
+    serial: str
+    address: str
+
+
 class Scheme(NamedTuple):
     """A kind of source.
 
     Attributes:
-        options: What its parameters are, each annotated with its range and a description of what is expected.
+        options: What its parameters are, each annotated with its range and a description of what is expected. A
+            parameter of type `dict[str, str]`, such as `feature`, collects what is written `feature.NAME=VALUE`.
         create: Makes the source, still closed, from address, options and the whole spec.
         example: A spec that is right, for error messages.
+        discover: Finds the cameras of this kind that are there; None if it has no cameras. Raises MissingExtraError
+            where the library that would look for them is not installed.
     """
 
     options: type[msgspec.Struct]
     create: Callable[[str, Any, str], Source]
     example: str
+    discover: Callable[[], list[FoundCamera]] | None = None
 
 
 SCHEMES = {
@@ -58,13 +79,18 @@ def open_source(spec: str) -> Source:
     if not address:
         raise InputError(f"source {spec!r} has no address; expected something such as {scheme.example}")
     parameters = _parameters(spec, query, scheme.example) if question else {}
-    source = scheme.create(unquote(address), _options(spec, scheme, parameters), spec)
+    source = scheme.create(_unquote(address), _options(spec, scheme, parameters), spec)
     try:
         source.open()
     except BaseException:
         source.close()
         raise
     return source
+
+
+def _unquote(text: str) -> str:
+    """Undoes the escapes of a URL, except those for control characters: `%04d` counts the files of a sequence."""
+    return unquote(re.sub("%(?=[01][0-9A-Fa-f])", "%25", text))
 
 
 def _parameters(spec: str, query: str, example: str) -> dict[str, str]:
@@ -81,14 +107,20 @@ def _parameters(spec: str, query: str, example: str) -> dict[str, str]:
 
 def _options(spec: str, scheme: Scheme, parameters: dict[str, str]) -> msgspec.Struct:
     known = get_type_hints(scheme.options, include_extras=True)
-    for name, value in parameters.items():
-        if name not in known:
-            raise InputError(f"source {spec!r} has the unknown parameter {name!r}; expected one of {', '.join(known)}")
+    values: dict[str, Any] = {}
+    for written, text in parameters.items():
+        name, dot, member = written.partition(".")
+        if name not in known or (dot and not member):
+            raise InputError(
+                f"source {spec!r} has the unknown parameter {written!r}; expected one of {', '.join(known)}"
+            )
+        value = {member: text} if dot else text
         try:
             msgspec.convert({name: value}, scheme.options, strict=False)
         except msgspec.ValidationError as error:
             expected = known[name].__metadata__[0].description
             raise InputError(
-                f"source {spec!r} has {name}={value}; expected {expected}, as in {scheme.example}"
+                f"source {spec!r} has {written}={text}; expected {expected}, as in {scheme.example}"
             ) from error
-    return msgspec.convert(parameters, scheme.options, strict=False)
+        values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
+    return msgspec.convert(values, scheme.options, strict=False)
