@@ -146,7 +146,9 @@ class Shading(msgspec.Struct, frozen=True, kw_only=True):
     """How slow changes of brightness are taken out."""
 
     target: Annotated[float, Meta(gt=0, le=255)]
-    """Mean brightness of the web that every group of lines is brought to, grey levels."""
+    """Brightness that the web is brought to everywhere, grey levels."""
+    width_px: Annotated[int, Meta(ge=1, le=1 << 16)]
+    """What changes over more pixels than these is shading."""
 
 
 class Web(msgspec.Struct, frozen=True, kw_only=True):

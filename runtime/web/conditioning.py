@@ -4,6 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flawline.runtime.bundle.manifest import Web
+from flawline.runtime.web.edges import EdgeFinder
+from flawline.runtime.web.shading import level
 from flawline.runtime.web.strips import Lines
 
 
@@ -16,6 +18,7 @@ class Conditioner:
 
     def __init__(self, web: Web) -> None:
         self._web = web
+        self._find_edges = EdgeFinder()
 
     @property
     def is_needed(self) -> bool:
@@ -32,5 +35,10 @@ class Conditioner:
         Returns:
             Left and right edge of the web, float32 (n,), pixels.
         """
-        width = lines.shape[1]
-        return np.zeros(len(lines), np.float32), np.full(len(lines), width, np.float32)
+        if self._web.edges is None:
+            edges = np.zeros(len(lines), np.float32), np.full(len(lines), lines.shape[1], np.float32)
+        else:
+            edges = self._find_edges(lines, first_line)
+        if self._web.shading is not None:
+            level(lines, first_line, edges, self._web.shading)
+        return edges
