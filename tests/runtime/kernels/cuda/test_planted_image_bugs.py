@@ -67,6 +67,7 @@ MISTAKES = [
         "y < 0 || y >= job.height",
         "pse.cu",
     ),
+    Bug("stride_of_channels", "pse.cu", "channel * to.channel}", "channel * from.row}", "pse.cu"),
     Bug("tiles_are_counted_once", "pse.cu", "        job.finished[frame] = 0;\n", "", "pse.cu"),
     Bug(
         "weights_of_rows_and_columns_are_swapped",
@@ -75,6 +76,8 @@ MISTAKES = [
         "fmaf(down, end - start, start)",
         "frame_map.cu",
     ),
+    Bug("stride_of_rows", "frame_map.cu", "job.rows.high[y] * job.width", "job.rows.high[y]", "frame_map.cu"),
+    Bug("stride_of_planes", "preprocess.cu", "channel * pixels.height + y", "channel * y + y", "preprocess.cu"),
     Bug("halves_are_rounded_to_even", "preprocess.cu", "job.half_up ? ", "false ? ", "preprocess.cu"),
     Bug("a_bit_more_is_dropped", "preprocess.cu", "(lower >> 4)", "(lower >> 5 << 1)", "preprocess.cu"),
 ]
