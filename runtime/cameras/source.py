@@ -7,6 +7,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from flawline.runtime.errors import FlawlineError
+
+
+class CameraLostError(FlawlineError):
+    """A camera that was open is gone; it may come back when it is opened again."""
+
 
 class Status(enum.Enum):
     """How a read ended."""
@@ -96,6 +102,9 @@ class Source(Protocol):
 
         Returns:
             What came.
+
+        Raises:
+            CameraLostError: The camera is gone, and the source does not look for it itself.
         """
 
     def close(self) -> None:
