@@ -116,7 +116,7 @@ class _Collector:
         self.rejected: set[int] = set()
 
     def emit(self, event: Event) -> None:
-        if isinstance(event, Defect):
+        if isinstance(event, Defect) and isinstance(event.frame, int):
             self.rejected.add(event.frame)
 
     def close(self) -> None:

@@ -1,9 +1,13 @@
-"""What a stream tells the world: defects, gaps and the final account. Each is one JSON object."""
+"""What a stream tells the world: defects, gaps and the final account. Each is one JSON object.
+
+Frames and webs share the contract. A field that only one of them has is UNSET in the other, and absent from the JSON.
+"""
 
 from datetime import datetime
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from flawline.runtime.stream.histogram import Percentiles
 
@@ -49,42 +53,73 @@ class Pitch(msgspec.Struct, frozen=True):
         return BoxMm(box.x * self.pixel_mm, box.y * self.line_mm, box.width * self.pixel_mm, box.height * self.line_mm)
 
 
-class Defect(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="defect"):
-    """A region of a frame above the threshold.
+class Point(msgspec.Struct, frozen=True):
+    """A place on the web, pixels.
 
     Attributes:
-        frame: Number of the frame on the web's grid.
-        first_line: First line of that frame.
-        box: Where the defect is on the web.
-        box_mm: The same in millimetres, if the pitch is known.
-        area_px: Pixels of the web that belong to it.
-        peak: Largest anomaly score in it.
-        mean: Mean anomaly score in it.
-        frame_score: Anomaly score of the frame.
-        p_value: Conformal p-value of the frame's score.
-        threshold: What the score exceeds.
-        camera_time_ns: The source's clock when the frame's last line came.
-        arrived: When the frame's last line was here, UTC.
-        latency_ms: From then until this event was made, milliseconds.
-        thumbnail: Picture of the defect and its surroundings, if asked for and not dropped.
-        overlay: Picture of the frame with its anomaly map, if asked for and not dropped.
+        x: Pixels from the first pixel of a line.
+        y: Number of the line.
     """
 
-    frame: int
+    x: int
+    y: int
+
+
+class Defect(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="defect"):
+    """A region of a frame, or of a web, above the threshold.
+
+    Attributes:
+        frame: Number of the frame on the web's grid. Frames only.
+        first_line: First line of that frame; for a web, of the defect.
+        last_line: Last line of the defect. Webs only.
+        box: Where the defect is on the web.
+        box_mm: The same in millimetres, if the pitch is known.
+        peak_at: Where its largest score is. Webs only.
+        edge_mm: Millimetres from the left edge of the web to the peak, if pitch and edge are known. Webs only.
+        area_px: Pixels of the web that belong to it.
+        area_mm2: The same in square millimetres, if the pitch is known. Webs only.
+        peak: Largest anomaly score in it.
+        mean: Mean anomaly score in it.
+        frame_score: Anomaly score of the frame. Frames only.
+        p_value: Conformal p-value of the frame's score; for a web, of the peak among the maxima of good strips.
+        false_rejects_per_m: So many peaks at least as high are to be expected on a metre of good web; None if the length
+            of the good strips is not known. Webs only.
+        threshold: What the score exceeds.
+        flagged: Whether it lies so near a gap, or an end of the web, that its scores rest on made up context. Webs only.
+        open: Whether it was reported for its length, and may go on. Webs only.
+        continued: Whether it goes on from a defect that was reported for its length. Webs only.
+        camera_time_ns: The source's clock when the frame's last line came; for a web, the defect's.
+        arrived: When that line was here, UTC.
+        latency_ms: From then until this event was made, milliseconds.
+        late: Whether the defect had begun to pass the reject gate by then; None if that is not known. Webs only.
+        thumbnail: Picture of the defect and its surroundings, if asked for and not dropped.
+        overlay: Picture of the frame with its anomaly map, if asked for and not dropped. Frames only.
+    """
+
+    frame: int | UnsetType = UNSET
     first_line: int
+    last_line: int | UnsetType = UNSET
     box: Box
     box_mm: BoxMm | None
+    peak_at: Point | UnsetType = UNSET
+    edge_mm: float | UnsetType | None = UNSET
     area_px: int
+    area_mm2: float | UnsetType | None = UNSET
     peak: float
     mean: float
-    frame_score: float
+    frame_score: float | UnsetType = UNSET
     p_value: float
+    false_rejects_per_m: float | UnsetType | None = UNSET
     threshold: float
+    flagged: bool | UnsetType = UNSET
+    open: bool | UnsetType = UNSET
+    continued: bool | UnsetType = UNSET
     camera_time_ns: int
     arrived: datetime
     latency_ms: float
+    late: bool | UnsetType | None = UNSET
     thumbnail: str | None
-    overlay: str | None
+    overlay: str | UnsetType | None = UNSET
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="gap"):
@@ -93,9 +128,10 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="gap"
     Attributes:
         first_line: First of the lost lines.
         lines: Number of lost lines.
-        reasons: Lost lines by reason; `bad_frame` are lines that came and that the detector could not score.
-        unscored_first_line: First line of the frames that the lost lines touch; none of these is scored.
-        unscored_lines: Number of lines of those frames.
+        reasons: Lost lines by reason; `bad_frame` and `bad_strip` are lines that came and that the detector could not score.
+        unscored_first_line: First line of the frames that the lost lines touch; none of these is scored. For a web, the
+            first web line that they would have been.
+        unscored_lines: Number of lines of those frames; for a web, of web lines that nobody saw.
         first_mm: Position of the first lost line, millimetres, if the pitch is known.
         length_mm: Length of the lost lines, millimetres, if the pitch is known.
         detail: What happened, for people.
@@ -130,13 +166,22 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
         ended: Whether the source ended, a stop was asked for, the wanted number of frames was reached, or the source or
             the GPU of the detector failed for good.
         seconds: How long it ran.
-        frames: Frames that were scored.
-        rejects: Scored frames above the threshold.
+        frames: Frames that were scored. Frames only.
+        strips: Strips that were scored. Webs only.
+        rejects: Scored frames, or strips, above the threshold.
         defects: Regions that were reported.
-        bad_frames: Complete frames that the detector could not score.
+        late_defects: Those that had begun to pass the reject gate. Webs only.
+        bad_frames: Complete frames that the detector could not score. Frames only.
+        bad_strips: Strips that the detector could not score. Webs only.
         lines_sent: Lines that the source accounted for.
         lines_received: Lines that reached the assembler.
-        lines_scored: Lines of the scored frames; the rest belonged to frames that were bad or not complete.
+        lines_scored: Lines of the scored frames; the rest belonged to frames that were bad or not complete. For a web, web
+            lines of the scored strips; the rest were lines of bad strips, or showed no new web.
+        lines_masked: Scored lines without web between the edges, in steps of the map's rows. Webs only.
+        lines_flagged: Scored lines whose context was made up in part, likewise. Webs only.
+        gaps: Times that the web was not seen or not scored. Webs only.
+        gap_lines: Web lines in them. Webs only.
+        gap_mm: Their length, millimetres, if the pitch is known. Webs only.
         lines_lost: Lost lines by reason.
         source_counters: What the source counted, and with it the reads that timed out and the blocks that it repeated.
         policy: What a full ring does.
@@ -145,8 +190,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
         pictures: Thumbnails and overlays.
         events_failed: Events that a sink could not take.
         troubles: The last explanation of each kind of failure, for people.
-        latency_ms: From the arrival of a frame's last line until its verdict and defects were out; None without frames.
-        stages_ms: The parts of that: `wait` in the ring and for the block's other frames, the detector's stages, `sinks`.
+        latency_ms: From the arrival of a frame's or strip's last line until its verdict and defects were out; None without any.
+        defect_latency_ms: From the arrival of a defect's last line until its event. Webs only.
+        stages_ms: The parts of `latency_ms`: `wait` in the ring and for the block's other frames, the detector's stages, `sinks`;
+            for a web `context`, too, until the lines behind the strip were there.
+        stage_shares: The share of each in all of them, between 0 and 1. Webs only.
         line_rate_asked: Lines per second that the source was asked for; None for as fast as possible.
         line_rate_held: Lines per second that came; None if that cannot be told.
     """
@@ -154,13 +202,21 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
     source: str
     ended: Ending
     seconds: float
-    frames: int
+    frames: int | UnsetType = UNSET
+    strips: int | UnsetType = UNSET
     rejects: int
     defects: int
-    bad_frames: int
+    late_defects: int | UnsetType = UNSET
+    bad_frames: int | UnsetType = UNSET
+    bad_strips: int | UnsetType = UNSET
     lines_sent: int
     lines_received: int
     lines_scored: int
+    lines_masked: int | UnsetType = UNSET
+    lines_flagged: int | UnsetType = UNSET
+    gaps: int | UnsetType = UNSET
+    gap_lines: int | UnsetType = UNSET
+    gap_mm: float | UnsetType | None = UNSET
     lines_lost: dict[str, int]
     source_counters: dict[str, int]
     policy: str
@@ -170,7 +226,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
     events_failed: int
     troubles: list[str]
     latency_ms: Percentiles | None
+    defect_latency_ms: Percentiles | UnsetType | None = UNSET
     stages_ms: dict[str, Percentiles]
+    stage_shares: dict[str, float] | UnsetType = UNSET
     line_rate_asked: float | None
     line_rate_held: float | None
 

@@ -66,11 +66,23 @@ class PictureWriter:
         Returns:
             The path that the picture will have, or None if there will be none.
         """
+        return self.crop(surroundings(frame.pixels, region), frame.first_line, number)
+
+    def crop(self, pixels: npt.NDArray[np.uint8], line: int, number: int) -> str | None:
+        """Queues a picture that is cut out already.
+
+        Args:
+            pixels: uint8 (height, width[, channels]), copied.
+            line: Number of a line, for its name.
+            number: Tells pictures of that line apart.
+
+        Returns:
+            The path that the picture will have, or None if there will be none.
+        """
         if self._thumbnails is None or not self._has_room():
             return None
-        crop = surroundings(frame.pixels, region).copy()
-        path = self._thumbnails / f"{self._run}-line{frame.first_line:09d}-{number:02d}.png"
-        return self._submit(path, lambda: crop)
+        pixels = pixels.copy()
+        return self._submit(self._thumbnails / f"{self._run}-line{line:09d}-{number:02d}.png", lambda: pixels)
 
     def overlay(self, frame: Frame, result: Result) -> str | None:
         """Queues a picture of a rejected frame with its anomaly map.

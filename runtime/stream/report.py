@@ -4,14 +4,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
+import msgspec
+
 from flawline.runtime.cameras.source import Source
 from flawline.runtime.detector import Result
 from flawline.runtime.errors import FlawlineError
 from flawline.runtime.regions import Region
+from flawline.runtime.stream.account import Account
 from flawline.runtime.stream.acquisition import Acquisition
 from flawline.runtime.stream.assembler import Frame
-from flawline.runtime.stream.events import Box, Defect, Ending, Event, Gap, Pictures, Pitch, Summary
-from flawline.runtime.stream.histogram import Histogram
+from flawline.runtime.stream.events import Box, Defect, Ending, Gap, Pitch, Summary
 from flawline.runtime.stream.pictures import PictureWriter
 from flawline.runtime.stream.ring import Loss, Ring
 from flawline.runtime.stream.sinks import DefectSink
@@ -37,24 +39,15 @@ class Report:
         pictures: PictureWriter | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> None:
-        self._sinks = sinks
+        self._account = Account(sinks, pictures, progress)
         self._frame_lines = frame_lines
         self._pitch = pitch
         self._pictures = pictures
-        self._progress = progress
-        self._start_ns = time.monotonic_ns()
-        self._received = self._frames = self._rejects = self._defects = self._bad_frames = 0
-        self._latency = Histogram()
-        self._stages: dict[str, Histogram] = {}
-        self._events_failed = 0
-        self._sink_error = ""
-        self._picture_counts = Pictures()
+        self._frames = self._bad_frames = 0
 
     def received(self, lines: int) -> None:
         """Counts lines that came."""
-        self._received += lines
-        if self._progress is not None:
-            self._progress(lines)
+        self._account.received(lines)
 
     def loss(self, loss: Loss) -> None:
         """Reports lost lines."""
@@ -76,54 +69,24 @@ class Report:
         """
         scored_ns = time.monotonic_ns()
         self._frames += 1
+        self._account.lines_scored += self._frame_lines
         if result.verdict == "reject":
-            self._rejects += 1
+            self._account.rejects += 1
             self._reject(frame, result)
         done_ns = time.monotonic_ns()
-        self._latency.add(done_ns - frame.arrival_time_ns)
-        self._time("wait", start_ns - frame.arrival_time_ns)
-        for stage, time_ns in timings_ns.items():
-            self._time(stage, time_ns)
-        self._time("sinks", done_ns - scored_ns)
+        self._account.latency.add(done_ns - frame.arrival_time_ns)
+        self._account.time({"wait": start_ns - frame.arrival_time_ns, **timings_ns, "sinks": done_ns - scored_ns})
 
     def close(self) -> None:
         """Waits for the pictures."""
-        if self._pictures is not None:
-            self._picture_counts = self._pictures.close()
+        self._account.close()
 
     def summary(self, ended: Ending, source: Source, acquisition: Acquisition, ring: Ring) -> Summary:
         """Gives the account and tells it to the sinks, once everything else has come to rest."""
-        stages = ((name, histogram.percentiles()) for name, histogram in self._stages.items())
-        troubles = [self._sink_error, self._pictures.error if self._pictures is not None else ""]
-        summary = Summary(
-            source=source.spec,
-            ended=ended,
-            seconds=(time.monotonic_ns() - self._start_ns) / 1e9,
-            frames=self._frames,
-            rejects=self._rejects,
-            defects=self._defects,
-            bad_frames=self._bad_frames,
-            lines_sent=acquisition.lines_sent,
-            lines_received=self._received,
-            lines_scored=self._frames * self._frame_lines,
-            lines_lost=dict(ring.lost),
-            source_counters={
-                **source.counters,
-                "timeouts": acquisition.timeouts,
-                "repeated_blocks": acquisition.repeated_blocks,
-            },
-            policy=ring.policy,
-            ring_blocks=ring.capacity,
-            ring_peak_blocks=ring.peak_blocks,
-            pictures=self._picture_counts,
-            events_failed=self._events_failed,
-            troubles=[trouble for trouble in troubles if trouble],
-            latency_ms=self._latency.percentiles(),
-            stages_ms={name: percentiles for name, percentiles in stages if percentiles is not None},
-            line_rate_asked=source.line_rate,
-            line_rate_held=acquisition.line_rate,
+        summary = msgspec.structs.replace(
+            self._account.summary(ended, source, acquisition, ring), frames=self._frames, bad_frames=self._bad_frames
         )
-        self._emit(summary)
+        self._account.emit(summary)
         return summary
 
     def _reject(self, frame: Frame, result: Result) -> None:
@@ -132,11 +95,11 @@ class Report:
         whole = Region(0, 0, width, height, width * height, result.score, float(result.map.mean()))
         overlay = self._pictures.overlay(frame, result) if self._pictures is not None else None
         for number, region in enumerate(result.regions or [whole]):
-            self._defects += 1
+            self._account.defects += 1
             box = Box(region.x, frame.first_line + region.y, region.width, region.height)
             thumbnail = self._pictures.thumbnail(frame, region, number) if self._pictures is not None else None
             latency_ns = time.monotonic_ns() - frame.arrival_time_ns
-            self._emit(
+            self._account.emit(
                 Defect(
                     frame=frame.index,
                     first_line=frame.first_line,
@@ -161,7 +124,7 @@ class Report:
         first_unscored = first_line - first_line % self._frame_lines
         end_unscored = first_line + lines + -(first_line + lines) % self._frame_lines
         line_mm = self._pitch.line_mm if self._pitch is not None else None
-        self._emit(
+        self._account.emit(
             Gap(
                 first_line=first_line,
                 lines=lines,
@@ -173,18 +136,3 @@ class Report:
                 detail=detail,
             )
         )
-
-    def _time(self, stage: str, time_ns: int) -> None:
-        if stage not in self._stages:
-            self._stages[stage] = Histogram()
-        self._stages[stage].add(time_ns)
-
-    def _emit(self, event: Event) -> None:
-        for sink in self._sinks:
-            try:
-                sink.emit(event)
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                self._events_failed += 1
-                self._sink_error = f"an event could not be delivered: {error}"

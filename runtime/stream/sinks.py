@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import IO, Protocol
 
 import msgspec
+from msgspec import UNSET
 
 from flawline.runtime.stream.events import Defect, Event, Gap, Summary
 
@@ -81,7 +82,15 @@ def _defect_line(event: Defect) -> str:
     if mm is not None:
         place += f" ({mm.x:.1f} mm across, {mm.y / 1000:.3f} m along)"
     scores = f"peak {event.peak:.4g}, threshold {event.threshold:.4g}, p {event.p_value:.2g}"
-    return f"defect  frame {event.frame}  {place}  {scores}  {event.latency_ms:.1f} ms"
+    frame = "" if event.frame is UNSET else f"frame {event.frame}  "
+    remarks = {
+        "near a gap or an end": event.flagged,
+        "goes on": event.open,
+        "continued": event.continued,
+        "LATE": event.late,
+    }
+    said = "".join(f", {remark}" for remark, holds in remarks.items() if holds is True)
+    return f"defect  {frame}{place}  {scores}  {event.latency_ms:.1f} ms{said}"
 
 
 def _gap_line(event: Gap) -> str:
@@ -94,12 +103,30 @@ def _summary_lines(summary: Summary) -> list[str]:
     lost = ", ".join(f"{reason} {lines}" for reason, lines in summary.lines_lost.items()) or "none"
     asked = "as fast as possible" if summary.line_rate_asked is None else f"{summary.line_rate_asked:.0f} lines/s"
     held = "too short to tell" if summary.line_rate_held is None else f"{summary.line_rate_held:.0f} lines/s"
+    if summary.strips is UNSET:
+        items, scored, bad, late = "frames", summary.frames, summary.bad_frames, ""
+    else:
+        items, scored, bad, late = (
+            "strips",
+            summary.strips,
+            summary.bad_strips,
+            f", {summary.late_defects} of them late",
+        )
     lines = [
-        f"frames  {summary.frames} scored, {summary.rejects} rejected, {summary.bad_frames} bad; {summary.defects} defects",
+        f"{items}  {scored} scored, {summary.rejects} rejected, {bad} bad; {summary.defects} defects{late}",
         f"lines   {summary.lines_sent} sent, {summary.lines_received} received, {summary.lines_scored} scored; lost: {lost}",
         f"rate    asked {asked}, held {held}",
     ]
-    times = {"latency": summary.latency_ms} | {f"  {name}": times for name, times in summary.stages_ms.items()}
+    if summary.strips is not UNSET:
+        length = "" if not isinstance(summary.gap_mm, float) else f" ({summary.gap_mm / 1000:.3f} m)"
+        lines.append(
+            f"web     {summary.lines_masked} lines masked, {summary.lines_flagged} flagged; "
+            f"{summary.gaps} gaps of {summary.gap_lines} lines{length}"
+        )
+    times = {"latency": summary.latency_ms}
+    if summary.defect_latency_ms is not UNSET:
+        times["defects"] = summary.defect_latency_ms
+    times |= {f"  {name}": times for name, times in summary.stages_ms.items()}
     lines += [
         f"{name:9} p50 {entry.p50:.2f}  p90 {entry.p90:.2f}  p99 {entry.p99:.2f}  max {entry.max:.2f} ms"
         for name, entry in times.items()
