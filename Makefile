@@ -64,7 +64,7 @@ cuda: $(CUDA)/.ready ## kernels for GPUs, built for the wheel, and the registers
 
 # On a machine with a GPU, by the Python that is there: no environment is made, and nothing is downloaded.
 GPU_SITE := build/gpu
-GPU_RESULT ?= gpu.json
+GPU_RESULT ?= benchmarks/results/gpu.json
 ON_GPU := PYTHONPATH=$(GPU_SITE)$${PYTHONPATH:+:$$PYTHONPATH} $(ONE_BLAS_THREAD) $(PYTHON)
 
 gpu-site:
@@ -74,7 +74,7 @@ test-gpu: gpu-site ## every case of the kernels and whole frames on an NVIDIA GP
 	$(ON_GPU) -m pytest -m gpu tests/runtime/kernels/cuda tests/gpu
 	$(ON_GPU) -m tests.gpu.sanitize -m "gpu and not slow" tests/runtime/kernels/cuda
 
-bench-gpu: gpu-site ## kernels and frames measured on an NVIDIA GPU; writes gpu.json
+bench-gpu: gpu-site ## kernels and frames measured on an NVIDIA GPU; writes benchmarks/results/gpu.json
 	$(ON_GPU) -m flawline bench gpu --json $(GPU_RESULT)
 
 clean: ## removes the environment and everything built

@@ -12,13 +12,14 @@ Wants a quiet GPU.
 import argparse
 import functools
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flawline.benchmarks.commands.options import add_output, one_of, positive, say, several
-from flawline.benchmarks.environment import describe
-from flawline.benchmarks.gpu import distances, errors, frames, text
-from flawline.benchmarks.gpu.machine import describe_gpu
+from flawline.benchmarks.environment import Environment, describe
+from flawline.benchmarks.gpu import distances, frames, images, text
+from flawline.benchmarks.gpu.machine import Gpu, describe_gpu
 from flawline.benchmarks.record import heading, result, unstable
 from flawline.benchmarks.roofline.steps import FRAME_PX, HEADLINE_NETWORK, JL, SELECTION, SIGMA_PX
 from flawline.benchmarks.tables import write_json
@@ -27,7 +28,7 @@ from flawline.calibration.projections import Kind
 from flawline.export.features import open_backbone
 from flawline.runtime.gpu.device import Device
 
-PARTS = ("kernels", "pse", "frames")
+PARTS = ("kernels", "images", "frames")
 FACTORS = ("float16", "int8", "float32")
 # The networks of the comparison, and what reduces their channels: a frame must stay below a millisecond, and JL is held
 # against selection.
@@ -37,17 +38,20 @@ FRAMES: tuple[tuple[str, Kind, int], ...] = (
     (HEADLINE_NETWORK, "gaussian", JL),
 )
 BEYOND_CACHE = 4
+_SETTINGS = ("parts", "dims", "factors", "map_size", "frame_px", "precision", "rounds", "runs")
 MEANING = {
     "timings": "nanoseconds per launch; a sample is the mean of a series of launches in a CUDA graph, each on the next of "
     "`copies` models",
-    "kernel": "feature maps of one frame, three scales, to distances; of pse: image and reconstruction to map, maximum, mean",
+    "kernel": "feature maps of one frame, three scales, to distances; of images: see `what`",
     "kernel, 8 frames": "a batch that shares each factor",
-    "read": "every byte of the factors, or of what pse moves, read once by the fastest of nine layouts",
+    "read": "every byte of the factors, or as many as a kernel on images moves, read once by the fastest of nine layouts",
     "projection inside": "maps of 448 channels, projected by an fp16 matrix in the kernel",
     "share_of_read": "p50 of read over p50 of kernel; the kernel also reads means and maps and writes distances",
-    "bytes": "factors, means, feature maps and distances of one frame; of pse: image, reconstruction and map",
+    "bytes": "factors, means, feature maps and distances of one frame; of images: what is read and written of one",
     "end_to_end": "nanoseconds on the host's clock, from uint8 frame to score and map in the host's memory",
     "stages": "nanoseconds of the same frames; by events of the GPU but for load, the copy into pinned memory",
+    "times_the_read": "p50 of a kernel on images over p50 of read",
+    "exceeds_cache": "whether all copies are together larger than four times the second-level cache",
     "graph_refused": "why a frame was launched piece by piece; null for a CUDA graph",
     "gpu_bytes": "what the detector allocates on the GPU, counted; without what torch holds",
 }
@@ -80,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=positive,
         default=FRAME_PX,
-        help="of pse, height and width (default: %(default)s)",
+        help="of the kernels on images, height and width (default: %(default)s)",
     )
     parser.add_argument("--precision", choices=("fp16", "fp32"), default="fp16", help="of torch (default: %(default)s)")
     parser.add_argument("--rounds", metavar="N", type=positive, default=50, help="timed series (default: %(default)s)")
@@ -92,14 +96,10 @@ def run(args: argparse.Namespace) -> int:
     """Runs `flawline bench gpu`."""
     environment, device = describe(), Device()
     gpu = describe_gpu(device)
-    report = _Report([heading(environment), gpu.summary()])
+    report = _Report(args, environment, gpu)
+    report.tell(heading(environment), gpu.summary())
     for part in args.parts:
         _MEASURE[part](args, device, BEYOND_CACHE * gpu.l2_bytes, report)
-    if args.json:
-        settings = {name: getattr(args, name) for name in ("dims", "factors", "map_size", "frame_px", "rounds", "runs")}
-        record = result("gpu", environment, settings=settings, meaning=MEANING, results=report.results)
-        write_json(args.json, record | {"gpu": asdict(gpu)})
-    sys.stdout.write("\n".join(report.lines) + "\n")
     for line in unstable(report.timings):
         say(line)
     return 0
@@ -107,11 +107,27 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass
 class _Report:
-    """What was measured so far: as text, for JSON, and every timing by a name."""
+    """What was measured so far: told and written at once, so that a run that is cut off has not been for nothing."""
 
-    lines: list[str]
+    args: argparse.Namespace
+    environment: Environment
+    gpu: Gpu
     results: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, Timing] = field(default_factory=dict)
+
+    def tell(self, *lines: str) -> None:
+        """Prints lines."""
+        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()
+
+    def keep(self, part: str, results: Any, timings: Mapping[str, Timing]) -> None:
+        """Writes what there is of a part, with the parts before it."""
+        self.results[part] = results
+        self.timings |= timings
+        if self.args.json:
+            settings = {name: getattr(self.args, name) for name in _SETTINGS}
+            record = result("gpu", self.environment, settings=settings, meaning=MEANING, results=self.results)
+            write_json(self.args.json, record | {"gpu": asdict(self.gpu)})
 
 
 def _kernels(args: argparse.Namespace, device: Device, beyond_bytes: int, report: _Report) -> None:
@@ -129,23 +145,36 @@ def _kernels(args: argparse.Namespace, device: Device, beyond_bytes: int, report
                 inside=factors == FACTORS[0] and dimension <= sum(distances.CHANNELS),
             )
             found.append(one)
-            report.timings |= {f"d {dimension} {factors}, {name}": timing for name, timing in one.timings.items()}
+            report.keep(
+                "kernels",
+                [asdict(each) | _ratios(each) for each in found],
+                {f"d {dimension} {factors}, {name}": timing for name, timing in one.timings.items()},
+            )
     by_case = {(one.factors, one.dimension): one for one in found}
-    report.lines += ["", *text.steps(found)]
-    report.lines += [
+    savings = [
         text.saving(by_case[factors, SELECTION], by_case[factors, JL])
         for factors in args.factors
         if {(factors, SELECTION), (factors, JL)} <= by_case.keys()
     ]
-    report.results["kernels"] = [asdict(one) | _ratios(one) for one in found]
+    report.tell("", *text.steps(found), *savings)
 
 
-def _pse(args: argparse.Namespace, device: Device, beyond_bytes: int, report: _Report) -> None:
-    say("Proximally Sensitive Error")
-    one = errors.measure(device, args.frame_px, SIGMA_PX, beyond_bytes=beyond_bytes, rounds=args.rounds)
-    report.timings |= {f"pse, {name}": timing for name, timing in one.timings.items()}
-    report.lines += ["", text.proximal_error(one)]
-    report.results["pse"] = asdict(one) | {"times_the_read": one.times_the_read}
+def _images(args: argparse.Namespace, device: Device, beyond_bytes: int, report: _Report) -> None:
+    say("kernels on images")
+    found = []
+    for one in images.measure(
+        device, args.frame_px, args.map_size, SIGMA_PX, beyond_bytes=beyond_bytes, rounds=args.rounds
+    ):
+        found.append(one)
+        report.keep(
+            "images",
+            [
+                asdict(each) | {"bytes_per_second": each.bytes_per_second, "times_the_read": each.times_the_read}
+                for each in found
+            ],
+            {f"{one.name}, {name}": timing for name, timing in one.timings.items()},
+        )
+    report.tell("", *text.on_images(found))
 
 
 def _frames(args: argparse.Namespace, device: Device, beyond_bytes: int, report: _Report) -> None:
@@ -159,12 +188,11 @@ def _frames(args: argparse.Namespace, device: Device, beyond_bytes: int, report:
         for graph in (True, False)
     ]
     found = frames.measure(device, backbones, cases, rounds=args.runs)
-    report.timings |= {text.frame_name(one): one.end_to_end for one in found}
-    report.lines += ["", *text.whole_frames(found)]
-    report.results["frames"] = [asdict(one) for one in found]
+    report.keep("frames", [asdict(one) for one in found], {text.frame_name(one): one.end_to_end for one in found})
+    report.tell("", *text.whole_frames(found))
 
 
-_MEASURE = {"kernels": _kernels, "pse": _pse, "frames": _frames}
+_MEASURE = {"kernels": _kernels, "images": _images, "frames": _frames}
 
 
 def _ratios(one: distances.Measured) -> dict[str, float]:

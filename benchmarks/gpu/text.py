@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
-from flawline.benchmarks.gpu import distances, errors, frames
+from flawline.benchmarks.gpu import distances, frames, images
 from flawline.benchmarks.tables import table
 from flawline.runtime.gpu.pipeline import STAGES
 
@@ -57,14 +57,28 @@ def saving(selection: distances.Measured, jl: distances.Measured) -> str:
     )
 
 
-def proximal_error(measured: errors.Measured) -> str:
-    """The kernel of the Proximally Sensitive Error."""
-    kernel, read = measured.timings[errors.KERNEL], measured.timings[errors.READ]
-    return (
-        f"Proximally Sensitive Error, {measured.side_px} x {measured.side_px} px, sigma {measured.sigma_px:g}: "
-        f"{kernel.p50_ns / 1e3:.1f} us (p50), {kernel.p90_ns / 1e3:.1f} us (p90); a read of its {measured.bytes / 1e6:.1f} MB "
-        f"takes {read.p50_ns / 1e3:.1f} us: {measured.times_the_read:.2f} times the read"
+def on_images(measured: Sequence[images.Measured]) -> Iterator[str]:
+    """The kernels on images and maps."""
+    yield "Images and maps; frames take turns"
+    yield table(
+        ("kernel", "MB", "p50 us", "p90", "GB/s", "read us", "times the read"),
+        [
+            (
+                f"{one.name}, {one.what}",
+                f"{one.bytes / 1e6:.2f}",
+                f"{one.timings[images.KERNEL].p50_ns / 1e3:.1f}",
+                f"{one.timings[images.KERNEL].p90_ns / 1e3:.1f}",
+                f"{one.bytes_per_second / 1e9:.0f}",
+                f"{one.timings[images.READ].p50_ns / 1e3:.1f}",
+                f"{one.times_the_read:.2f}",
+            )
+            for one in measured
+        ],
     )
+    yield "MB: what is read and written of one frame. read: as many bytes, all of them read."
+    for one in measured:
+        if not one.exceeds_cache:
+            yield f"{one.name}: {one.copies} frames are so little that the cache may hold them"
 
 
 def whole_frames(measured: Sequence[frames.Measured]) -> Iterator[str]:
