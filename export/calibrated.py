@@ -16,6 +16,7 @@ from flawline.export.rounding import Floats, patches, round_weight
 from flawline.runtime.errors import EngineError, InputError
 from flawline.runtime.extras import LazyModule
 from flawline.runtime.memory import require
+from flawline.runtime.precisions import Precision
 from flawline.runtime.progress import progress
 
 if TYPE_CHECKING:
@@ -135,13 +136,16 @@ def calibrate(features: bytes, frames: Iterable[npt.NDArray[np.uint8]], count: i
     return Calibrated(model, dict(histograms), grams)
 
 
-def open_session(features: bytes, threads: int, what: str = "the feature graph") -> onnxruntime.InferenceSession:
+def open_session(
+    features: bytes, threads: int, what: str = "the feature graph", *, precision: Precision = "fp32"
+) -> onnxruntime.InferenceSession:
     """Opens a graph in ONNX Runtime, for any batch and any of its tensors.
 
     Args:
         features: Bytes of the ONNX file.
         threads: Threads that compute.
         what: What messages call the file.
+        precision: That of the graph; see `OrtBackend`.
 
     Raises:
         EngineError: ONNX Runtime refuses the graph.
@@ -149,6 +153,8 @@ def open_session(features: bytes, threads: int, what: str = "the feature graph")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = _ERRORS_ONLY
+    if precision == "int8-tensorrt":
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
         return onnxruntime.InferenceSession(features, options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
     from flawline.export.calibrated import Calibrated
-    from flawline.runtime.precisions import Quantised
+    from flawline.runtime.precisions import Precision, Quantised
 
 # A layer that alone moves the features by more than this is worth keeping in float, if it is cheap.
 WORST_ERROR = 0.1
@@ -67,13 +67,13 @@ def sensitivity(
     if not len(frames):
         raise InputError("no frames to compare features on; expected a few good images")
     batch = np.stack(frames)
-    exact = _features(calibrated.model.SerializeToString(), batch, threads)
+    exact = _features(calibrated.model.SerializeToString(), batch, "fp32", threads)
     products = _products(calibrated.model, calibrated.convolutions)
     layers = []
     for node, share in progress(
         list(zip(calibrated.convolutions, products / products.sum(), strict=True)), label="comparing", unit="layer"
     ):
-        rounded = _features(quantise_alone(calibrated, precision, node.name), batch, threads)
+        rounded = _features(quantise_alone(calibrated, precision, node.name), batch, precision, threads)
         layers.append(
             Layer(
                 name=node.name,
@@ -103,8 +103,10 @@ def layers_to_keep(
     return kept
 
 
-def _features(model: bytes, batch: npt.NDArray[np.uint8], threads: int) -> list[npt.NDArray[np.float32]]:
-    session = open_session(model, threads)
+def _features(
+    model: bytes, batch: npt.NDArray[np.uint8], precision: Precision, threads: int
+) -> list[npt.NDArray[np.float32]]:
+    session = open_session(model, threads, precision=precision)
     features: list[npt.NDArray[np.float32]] = session.run(None, {session.get_inputs()[0].name: batch})
     return features
 

@@ -26,7 +26,9 @@ class OrtBackend:
         input_shape: Of the uint8 input, (B, H, W, C) or (B, C, H, W).
         output_shapes: (B, d, h, w) of each output, in the graph's order.
         threads: Threads that compute.
-        precision: Ignored: this engine computes in the types that the file names.
+        precision: `int8-tensorrt` is computed as the file is written, float between its roundings, as TensorRT does; fused
+            for this processor it would be another arithmetic, on some with sums that saturate. Others are ignored: this
+            engine computes in the types that the file names.
 
     Raises:
         MissingExtraError: ONNX Runtime is not installed.
@@ -52,6 +54,8 @@ class OrtBackend:
         options.log_severity_level = _ERRORS_ONLY
         # Spinning threads would take the cores from the kernel that follows.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if precision == "int8-tensorrt":
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             self._session = onnxruntime.InferenceSession(features, options, providers=["CPUExecutionProvider"])
         except Exception as error:

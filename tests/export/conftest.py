@@ -14,6 +14,7 @@ from flawline.export.calibrated import Calibrated, calibrate, open_session
 from flawline.export.features import open_backbone
 from flawline.export.graph import compose
 from flawline.runtime.images import list_images, read_image
+from flawline.runtime.precisions import Precision
 
 Frames = list[npt.NDArray[np.uint8]]
 Features = list[npt.NDArray[np.float32]]
@@ -31,9 +32,9 @@ class Network:
     compared: Frames
     calibrated: Calibrated
 
-    def run(self, model: bytes | None = None, batch: int = 1) -> Features:
-        """Features of the compared frames, of the float graph or of another."""
-        session = open_session(self.features if model is None else model, 1)
+    def run(self, model: bytes | None = None, batch: int = 1, precision: Precision = "fp32") -> Features:
+        """Features of the compared frames, of the float graph or of another in the precision it was made for."""
+        session = open_session(self.features if model is None else model, 1, precision=precision)
         stacked = np.stack(self.compared)
         runs = [session.run(None, {"frame": stacked[i : i + batch]}) for i in range(0, len(stacked), batch)]
         return [np.concatenate(maps) for maps in zip(*runs, strict=True)]
