@@ -70,8 +70,9 @@ def test_interrupt_is_exit_status_130_without_a_traceback(through, tmp_path):
     folder = tmp_path / "shots"
     folder.mkdir()
     write_image(folder / "0.png", np.full((32, 32), 9, np.uint8))
+    # Their lines are more than a pipe holds, so that it cannot come to the end before it is interrupted.
     for number in range(1, 3_000):
-        (folder / f"{number}.png").hardlink_to(folder / "0.png")
+        (folder / f"{number}{'-' * 100}.png").hardlink_to(folder / "0.png")
     read_end, write_end = os.pipe()
     with start(["score", str(through), str(folder)], write_end) as process:
         os.close(write_end)
