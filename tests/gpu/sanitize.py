@@ -28,7 +28,10 @@ def main(arguments: list[str]) -> int:
         last = ((probe.stdout + probe.stderr).strip().splitlines() or ["it said nothing"])[-1]
         return _say(f"{_PROGRAM} does not find a planted error on this machine: nothing was checked by it; {last}", 0)
     for tool in TOOLS:
-        done = _run(program, tool, ["-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments])
+        try:
+            done = _run(program, tool, ["-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments])
+        except subprocess.TimeoutExpired:
+            return _say(f"{_PROGRAM} --tool {tool}: stopped after {_TIMEOUT_S} s; choose fewer tests by -k", 1)
         if done.returncode:
             sys.stderr.write(done.stdout + done.stderr)
             return _say(f"{_PROGRAM} --tool {tool}: status {done.returncode}", 1)

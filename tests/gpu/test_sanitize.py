@@ -49,3 +49,10 @@ def test_every_tool_must_be_clean(program, monkeypatch, capsys):
     monkeypatch.setenv("BROKEN", "racecheck")
     assert sanitize.main(["tests"]) == 1
     assert "--tool racecheck: status 99" in capsys.readouterr().err
+
+
+def test_a_tool_that_takes_too_long_is_stopped(program, monkeypatch, capsys):
+    program('case "$*" in *past_end.py*) echo "Invalid __global__ write"; exit 99 ;; *) exec sleep 60 ;; esac')
+    monkeypatch.setattr(sanitize, "_TIMEOUT_S", 1)
+    assert sanitize.main(["tests"]) == 1
+    assert "--tool memcheck: stopped after 1 s" in capsys.readouterr().err
