@@ -1,0 +1,178 @@
+"""Turns what happens on an endless web into events for the sinks, and keeps the account."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from flawline.runtime.cameras.source import Source
+from flawline.runtime.errors import FlawlineError
+from flawline.runtime.stream.account import Account
+from flawline.runtime.stream.acquisition import Acquisition
+from flawline.runtime.stream.events import Defect, Ending, Gap, Summary
+from flawline.runtime.stream.histogram import Histogram
+from flawline.runtime.stream.pictures import PictureWriter
+from flawline.runtime.stream.ring import Loss, Ring
+from flawline.runtime.stream.sinks import DefectSink
+from flawline.runtime.web.inspector import InspectedStrip
+from flawline.runtime.web.odometer import Missing
+
+
+class WebReport:
+    """Everything that the stream of a web has to say.
+
+    Args:
+        sinks: Where events go. One that cannot take an event neither stops the stream nor the other sinks.
+        map_stride: Lines per row of the anomaly map.
+        millimetres: Position of the beginning of a web line, if known.
+        pictures: Writes thumbnails, if wanted; closed by `close`.
+        progress: Called with the number of lines that came since the last call.
+    """
+
+    def __init__(
+        self,
+        sinks: Sequence[DefectSink],
+        map_stride: int,
+        *,
+        millimetres: Callable[[float], float] | None = None,
+        pictures: PictureWriter | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
+        self._account = Account(sinks, pictures, progress)
+        self._map_stride = map_stride
+        self._millimetres = millimetres
+        self._strips = self._bad_strips = self._late = self._masked_rows = self._flagged_rows = 0
+        self._gaps = self._gap_lines = 0
+        self._gap_mm = 0.0
+        self._defect_latency = Histogram()
+
+    def received(self, lines: int) -> None:
+        """Counts camera lines that came."""
+        self._account.received(lines)
+
+    def loss(self, loss: Loss, missing: Missing | None) -> None:
+        """Reports lost lines.
+
+        Args:
+            loss: Camera lines.
+            missing: The web lines that they would have been, see `Odometer.lost`; None if they had shown nothing new.
+        """
+        first_line, lines = (loss.first_line, 0) if missing is None else (missing.first_line, missing.lines)
+        self._gap(loss.first_line, dict(loss.reasons), loss.detail, first_line, lines)
+
+    def bad_strip(self, first_line: int, lines: int, error: FlawlineError) -> None:
+        """Reports a strip that the detector could not score.
+
+        Args:
+            first_line: Web line of its first line.
+            lines: How many.
+            error: Why.
+        """
+        self._bad_strips += 1
+        self._gap(first_line, {"bad_strip": lines}, str(error), first_line, lines)
+
+    def defects(self, defects: Iterable[Defect]) -> None:
+        """Tells defects as they come."""
+        for defect in defects:
+            self._account.defects += 1
+            self._late += defect.late is True
+            self._defect_latency.add(round(defect.latency_ms * 1e6))
+            self._account.emit(defect)
+
+    def strip(
+        self,
+        strip: InspectedStrip,
+        *,
+        rejected: bool,
+        arrival_time_ns: int,
+        complete_time_ns: int,
+        start_ns: int,
+        label_ns: int,
+    ) -> None:
+        """Accounts for a strip whose defects are out.
+
+        Args:
+            strip: What was inspected.
+            rejected: Whether its rows have a value above the threshold.
+            arrival_time_ns: `time.monotonic_ns()` when its last line was here.
+            complete_time_ns: When the last line of its context was here.
+            start_ns: Before the detector was called.
+            label_ns: Nanoseconds that labelling took.
+        """
+        done_ns = time.monotonic_ns()
+        self._strips += 1
+        self._account.rejects += rejected
+        self._account.lines_scored += len(strip.left)
+        self._masked_rows += len(strip.rows.mask) - int(np.count_nonzero(strip.rows.mask.any(axis=1)))
+        self._flagged_rows += int(np.count_nonzero(strip.rows.flagged))
+        self._account.latency.add(done_ns - arrival_time_ns)
+        stages = {**strip.timings_ns, "label": label_ns}
+        self._account.time(
+            {
+                "context": complete_time_ns - arrival_time_ns,
+                "wait": start_ns - complete_time_ns,
+                **stages,
+                "sinks": max(0, done_ns - start_ns - sum(stages.values())),
+            }
+        )
+
+    def close(self) -> None:
+        """Waits for the pictures."""
+        self._account.close()
+
+    def summary(
+        self,
+        ended: Ending,
+        source: Source,
+        acquisition: Acquisition,
+        ring: Ring,
+        counters: Mapping[str, int] | None = None,
+    ) -> Summary:
+        """Gives the account and tells it to the sinks, once everything else has come to rest.
+
+        Args:
+            ended: Why the stream is over.
+            source: What was streamed.
+            acquisition: Who read it.
+            ring: Where its blocks waited.
+            counters: More counters to be told with the source's, such as the odometer's.
+        """
+        summary = self._account.summary(ended, source, acquisition, ring)
+        summary = msgspec.structs.replace(
+            summary,
+            strips=self._strips,
+            bad_strips=self._bad_strips,
+            late_defects=self._late,
+            lines_masked=self._masked_rows * self._map_stride,
+            lines_flagged=self._flagged_rows * self._map_stride,
+            gaps=self._gaps,
+            gap_lines=self._gap_lines,
+            gap_mm=None if self._millimetres is None else self._gap_mm,
+            defect_latency_ms=self._defect_latency.percentiles(),
+            stage_shares=self._account.stage_shares(),
+            source_counters={**summary.source_counters, **(counters or {})},
+        )
+        self._account.emit(summary)
+        return summary
+
+    def _gap(self, camera_line: int, reasons: dict[str, int], detail: str, first_line: int, lines: int) -> None:
+        first_mm = length_mm = None
+        if self._millimetres is not None:
+            first_mm = self._millimetres(first_line)
+            length_mm = self._millimetres(first_line + lines) - first_mm
+            self._gap_mm += length_mm
+        self._gaps += lines > 0
+        self._gap_lines += lines
+        self._account.emit(
+            Gap(
+                first_line=camera_line,
+                lines=sum(reasons.values()),
+                reasons=reasons,
+                unscored_first_line=first_line,
+                unscored_lines=lines,
+                first_mm=first_mm,
+                length_mm=length_mm,
+                detail=detail,
+            )
+        )
