@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -14,15 +14,13 @@ from flawline.runtime.cameras.source import Source, line_shape
 from flawline.runtime.detector import Result
 from flawline.runtime.errors import DeviceError, FlawlineError
 from flawline.runtime.memory import require
-from flawline.runtime.stream.acquisition import Acquisition
 from flawline.runtime.stream.assembler import Assembler, Frame
 from flawline.runtime.stream.events import Ending, Pitch, Summary
 from flawline.runtime.stream.pictures import PictureWriter
 from flawline.runtime.stream.report import Report
 from flawline.runtime.stream.ring import Loss, Policy, Ring
+from flawline.runtime.stream.session import DEFAULT_RING_BLOCKS, stream
 from flawline.runtime.stream.sinks import DefectSink
-
-DEFAULT_RING_BLOCKS = 64
 
 WARMUP_FRAMES = 3
 """Black frames before the first line. On a GPU the second is captured into a graph, and the third comes from it as all later ones."""
@@ -94,29 +92,14 @@ def run(
     for _ in range(WARMUP_FRAMES):
         detector(assembler.buffer)
     report = Report(sinks, frame_lines, pitch=pitch, pictures=pictures, progress=progress)
-    acquisition = Acquisition(source, ring, stop)
-    device_error: DeviceError | None = None
-    with ThreadPoolExecutor(1, thread_name_prefix="acquisition") as executor:
-        acquiring = executor.submit(acquisition.run)
-        try:
-            ended = _inspect_all(_frames(ring, assembler, report), detector, report, stop, max_frames)
-        except DeviceError as error:
-            ended, device_error = "detector_failed", error
-        finally:
-            stop.set()
-            ring.close()
-            report.close()
-    failure = acquiring.exception()
-    if failure is not None:
-        if not isinstance(failure, FlawlineError):
-            raise failure
-        ended = "source_failed"
-    summary = report.summary(ended, source, acquisition, ring)
-    if failure is not None:
-        raise failure
-    if device_error is not None:
-        raise device_error
-    return summary
+    return stream(
+        source,
+        ring,
+        stop,
+        partial(_inspect_all, _frames(ring, assembler, report), detector, report, stop, max_frames),
+        report.close,
+        lambda ended, acquisition: report.summary(ended, source, acquisition, ring),
+    )
 
 
 def _require_memory(source: Source, ring_blocks: int, frame_lines: int) -> None:
