@@ -57,11 +57,11 @@ class StripLabeller:
         self._segment_rows = min(max_rows, SEGMENT_ROWS)
         self._kernel = np.ones((rows + 1, columns + 1), np.uint8)
         self._down = rows
-        # The mask with the last rows of the segment before above it, and room for what is widened to the right.
-        self._mask = np.zeros((rows + self._segment_rows, width + columns), np.uint8)
+        # The mask with the last rows of the segment before above it.
+        self._mask = np.zeros((rows + self._segment_rows, width), np.uint8)
         self._wide = np.zeros_like(self._mask)
         # The last widened row of the segment before comes first: so its regions go on into this one's labels.
-        self._alive = np.zeros((1 + self._segment_rows, width + columns), np.uint8)
+        self._alive = np.zeros((1 + self._segment_rows, width), np.uint8)
         self._labels = np.zeros(self._alive.shape, np.int32)
         self._above = np.zeros(width + columns, np.int64)
         self._open = Parts.neutral(0)
@@ -140,7 +140,7 @@ class StripLabeller:
         rows, columns = np.divmod(places, self._width)
         touched = np.zeros(len(rows), np.bool_) if flagged is None else flagged[rows]
         positions = Parts.positions(values.ravel()[places], rows + first_row, columns, self._width, touched)
-        group_of_position = group_of[labels[1:, : self._width].ravel()[places]]
+        group_of_position = group_of[labels[1:].ravel()[places]]
         groups = int(group_of.max())
         merged = self._open.joined(positions).grouped(np.concatenate((group_of_open, group_of_position)), groups)
         last = group_of[labels[-1]]
@@ -157,10 +157,10 @@ class StripLabeller:
         return components
 
     def _label(self, mask: Bools) -> tuple[int, npt.NDArray[np.int32]]:
-        """How many labels, and those of the last row before and of the widened mask: int32 (1 + n, width + columns)."""
+        """How many labels, and those of the last row before and of the widened mask: int32 (1 + n, width)."""
         count, down = len(mask), self._down
         rows = self._mask[: down + count]
-        rows[down:, : self._width] = mask
+        rows[down:] = mask
         if self._kernel.size > 1:
             wide = self._wide[: down + count]
             anchor = (self._kernel.shape[1] - 1, down)
