@@ -63,7 +63,7 @@ class StripLabeller:
         # The last widened row of the segment before comes first: so its regions go on into this one's labels.
         self._alive = np.zeros((1 + self._segment_rows, width), np.uint8)
         self._labels = np.zeros(self._alive.shape, np.int32)
-        self._above = np.zeros(width + columns, np.int64)
+        self._above = np.zeros(width, np.int64)
         self._open = Parts.neutral(0)
         self._next_row: int | None = None
 
