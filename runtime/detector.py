@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from flawline.runtime.backends import preferred_engine
 from flawline.runtime.bundle import Bundle, read
-from flawline.runtime.engines import AnyScorer, is_on_gpu, open_cpu_scorer, open_scorer
+from flawline.runtime.engines import AnyScorer, is_on_gpu, open_scorer
 from flawline.runtime.errors import DeviceError, FlawlineError, InputError
 from flawline.runtime.precisions import Precision
 from flawline.runtime.regions import Region, find_regions
+from flawline.runtime.web.pieces import PieceScorer
 
 
 class Result(msgspec.Struct, frozen=True, eq=False):
@@ -59,11 +60,10 @@ class Detector:
         self.bundle = bundle
         self.threshold = bundle.manifest.threshold.score
         self.fallback_reason: str | None = None
-        self._calibration_scores = bundle.statistics["calibration_scores"]
         self._threads, self._batch, self._fallback = threads, batch, fallback
-        self._scorer: AnyScorer | None
+        self._scorer: AnyScorer | PieceScorer | None
         try:
-            self._use(open_scorer(bundle, backend, threads=threads, batch=batch))
+            self._use(self._open(backend))
         except FlawlineError as error:
             if not (fallback and is_on_gpu(backend)):
                 raise
@@ -178,7 +178,12 @@ class Detector:
             engine=self.backend,
         )
 
-    def _use(self, scorer: AnyScorer) -> None:
+    def _open(self, backend: str) -> AnyScorer | PieceScorer:
+        if self.bundle.manifest.web is not None:
+            return PieceScorer(self.bundle, backend, threads=self._threads, batch=self._batch)
+        return open_scorer(self.bundle, backend, threads=self._threads, batch=self._batch)
+
+    def _use(self, scorer: AnyScorer | PieceScorer) -> None:
         self._scorer = scorer
         self.backend = scorer.backend
         self.timings_ns = scorer.timings_ns | {"regions": 0}
@@ -186,13 +191,11 @@ class Detector:
     def _fall_back(self, error: FlawlineError) -> None:
         self.fallback_reason = str(error)
         engine = preferred_engine(self.bundle.manifest.network.precision)
-        self._use(open_cpu_scorer(self.bundle, engine, threads=self._threads, batch=self._batch))
+        self._use(self._open(engine))
 
     def p_value(self, score: float) -> float:
-        """Conformal p-value of a score: (1 + number of calibration scores >= score) / (n + 1)."""
-        scores = self._calibration_scores
-        at_least = len(scores) - int(np.searchsorted(scores, np.float32(score), side="left"))
-        return (1 + at_least) / (len(scores) + 1)
+        """Conformal p-value of a score, see `Bundle.p_value`."""
+        return self.bundle.p_value(score)
 
     def close(self) -> None:
         """Frees the engine; closing again does nothing."""

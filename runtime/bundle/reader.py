@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from flawline.runtime.bundle import contents, tensors
@@ -59,6 +60,12 @@ class Bundle:
     def precisions(self) -> tuple[Precision, ...]:
         """Precisions that the bundle holds, its own first."""
         return self._whole.manifest.precisions
+
+    def p_value(self, score: float) -> float:
+        """Conformal p-value of a score: (1 + number of calibration scores >= score) / (n + 1)."""
+        scores = self.statistics["calibration_scores"]
+        at_least = len(scores) - int(np.searchsorted(scores, np.float32(score), side="left"))
+        return (1 + at_least) / (len(scores) + 1)
 
     def select(self, precision: Precision | None) -> "Bundle":
         """The same bundle in another precision; in its own for None.

@@ -10,6 +10,7 @@ Ctrl-C or SIGTERM ends the stream with its account.
 
   flawline stream cell.flaw --source 'replay:cells?line_rate=5000'
   flawline stream cell.flaw --source replay:cells --json --thumbnails defects --out today.jsonl
+  flawline stream fabric.flaw --source 'aravis:192.168.1.20?block=256' --record defects --gate-mm 1200
 """
 
 import argparse
@@ -24,11 +25,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
+from flawline.runtime.commands import stream_web
 from flawline.runtime.commands.options import add_engine, add_fallback
 
 if TYPE_CHECKING:
-    from flawline.runtime.bundle import Manifest
-    from flawline.runtime.stream import DefectSink, Pitch
+    from flawline.runtime.bundle import Bundle, Manifest
+    from flawline.runtime.stream import DefectSink, PictureWriter, Pitch, Summary
 
 Number = TypeVar("Number", int, float)
 
@@ -63,52 +65,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", metavar="MAX", type=count, help="end after so many frames")
     add_engine(parser)
     add_fallback(parser)
+    stream_web.add_arguments(parser, count, length)
 
 
 def run(options: argparse.Namespace) -> int:
     """Streams. Returns 1 if an event could not be delivered, else 0."""
+    from flawline.runtime.bundle import read
     from flawline.runtime.cameras import open_source
-    from flawline.runtime.detector import Detector
     from flawline.runtime.images import use_threads
     from flawline.runtime.stream import PictureWriter
-    from flawline.runtime.stream import run as run_stream
 
     pitch = _pitch(options)
     use_threads(options.threads)
+    bundle = read(options.bundle).select(options.precision)
     with contextlib.ExitStack() as stack:
-        detector = stack.enter_context(
-            Detector.open(
-                options.bundle,
-                backend=options.backend,
-                precision=options.precision,
-                threads=options.threads,
-                fallback=options.fallback,
-            )
-        )
-        if options.threshold is not None:
-            detector.threshold = options.threshold
-        source = stack.enter_context(contextlib.closing(open_source(options.source)))
         pictures = None
         if options.thumbnails or options.overlays:
             pictures = PictureWriter(options.thumbnails, options.overlays)
-        summary = run_stream(
-            source,
-            detector,
-            _sinks(options, stack),
-            frame_lines=options.frame_lines or default_frame_lines(detector.bundle.manifest, source.width),
-            policy=options.policy,
-            ring_blocks=options.ring,
-            stop=stack.enter_context(stop_on_signal()),
-            max_frames=options.frames,
-            pitch=pitch,
-            pictures=pictures,
-            progress=_progress(options, stack),
-        )
-        if detector.fallback_reason is not None:
-            sys.stderr.write(f"flawline stream: {detector.backend} has taken over: {detector.fallback_reason}\n")
+        if bundle.manifest.web is None:
+            summary = _stream_frames(options, bundle, pitch, pictures, stack)
+        else:
+            source = stack.enter_context(contextlib.closing(open_source(options.source)))
+            summary = stream_web.run(
+                options, bundle, source, _sinks(options, stack), pictures, _progress(options, stack), stack
+            )
     for trouble in summary.troubles:
         sys.stderr.write(f"flawline stream: {trouble}\n")
     return 1 if summary.events_failed else 0
+
+
+def _stream_frames(
+    options: argparse.Namespace,
+    bundle: "Bundle",
+    pitch: "Pitch | None",
+    pictures: "PictureWriter | None",
+    stack: contextlib.ExitStack,
+) -> "Summary":
+    from flawline.runtime.cameras import open_source
+    from flawline.runtime.detector import Detector
+    from flawline.runtime.stream import run as run_stream
+
+    detector = stack.enter_context(
+        Detector(bundle, backend=options.backend, threads=options.threads, fallback=options.fallback)
+    )
+    if options.threshold is not None:
+        detector.threshold = options.threshold
+    source = stack.enter_context(contextlib.closing(open_source(options.source)))
+    summary = run_stream(
+        source,
+        detector,
+        _sinks(options, stack),
+        frame_lines=options.frame_lines or default_frame_lines(bundle.manifest, source.width),
+        policy=options.policy,
+        ring_blocks=options.ring,
+        stop=stack.enter_context(stop_on_signal()),
+        max_frames=options.frames,
+        pitch=pitch,
+        pictures=pictures,
+        progress=_progress(options, stack),
+    )
+    if detector.fallback_reason is not None:
+        sys.stderr.write(f"flawline stream: {detector.backend} has taken over: {detector.fallback_reason}\n")
+    return summary
 
 
 def default_frame_lines(manifest: "Manifest", width: int) -> int:

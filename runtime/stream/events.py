@@ -147,7 +147,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="gap"
     detail: str
 
 
-Ending = Literal["end", "stopped", "frame_limit", "source_failed", "detector_failed"]
+Ending = Literal["end", "stopped", "frame_limit", "line_limit", "source_failed", "detector_failed"]
 
 
 class Pictures(msgspec.Struct, frozen=True):
@@ -163,7 +163,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
 
     Attributes:
         source: What was streamed.
-        ended: Whether the source ended, a stop was asked for, the wanted number of frames was reached, or the source or
+        ended: Whether the source ended, a stop was asked for, the wanted number of frames or lines was reached, or the source or
             the GPU of the detector failed for good.
         seconds: How long it ran.
         frames: Frames that were scored. Frames only.

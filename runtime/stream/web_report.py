@@ -128,6 +128,7 @@ class WebReport:
         acquisition: Acquisition,
         ring: Ring,
         counters: Mapping[str, int] | None = None,
+        troubles: Sequence[str] = (),
     ) -> Summary:
         """Gives the account and tells it to the sinks, once everything else has come to rest.
 
@@ -137,6 +138,7 @@ class WebReport:
             acquisition: Who read it.
             ring: Where its blocks waited.
             counters: More counters to be told with the source's, such as the odometer's.
+            troubles: More explanations of failures.
         """
         summary = self._account.summary(ended, source, acquisition, ring)
         summary = msgspec.structs.replace(
@@ -152,6 +154,7 @@ class WebReport:
             defect_latency_ms=self._defect_latency.percentiles(),
             stage_shares=self._account.stage_shares(),
             source_counters={**summary.source_counters, **(counters or {})},
+            troubles=[*summary.troubles, *troubles],
         )
         self._account.emit(summary)
         return summary

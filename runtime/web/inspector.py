@@ -9,13 +9,16 @@ import numpy.typing as npt
 
 from flawline.runtime.bundle import Bundle
 from flawline.runtime.engines import fastest_engine, open_scorer
-from flawline.runtime.errors import InputError
+from flawline.runtime.errors import DeviceError, FlawlineError, InputError
 from flawline.runtime.web.conditioning import Conditioner
 from flawline.runtime.web.geometry import Geometry, in_geometry
 from flawline.runtime.web.stitching import MapRows, Stitcher
 from flawline.runtime.web.strips import Lines, Strip, StripBuffer
 
 SMALLEST_WIDTH_PX = 16
+
+WARMUP_STRIPS = 3
+"""On a GPU the second is captured into a graph, and the third comes from it as all later ones."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -30,6 +33,8 @@ class InspectedStrip:
         right: float32 (n,), right edge.
         window: uint8, its pixels with their context; overwritten by the next strip.
         timings_ns: Nanoseconds of each stage.
+        start_ns: `time.monotonic_ns()` before the network was called.
+        error: Why it could not be scored, and its rows are masked; None if it was.
     """
 
     first_line: int
@@ -39,6 +44,8 @@ class InspectedStrip:
     right: npt.NDArray[np.float32]
     window: Lines
     timings_ns: dict[str, int]
+    start_ns: int = 0
+    error: FlawlineError | None = None
 
 
 @dataclass
@@ -133,6 +140,9 @@ class WebInspector:
 
         Returns:
             The anomaly map, float32 (rows, w), 0 where masked, and the mask of what is web.
+
+        Raises:
+            FlawlineError: A strip of it cannot be scored.
         """
         for _ in self.cut():
             pass
@@ -140,6 +150,8 @@ class WebInspector:
         values, mask = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
         for part in (self.add(piece, 0), self.cut()):
             for strip in part:
+                if strip.error is not None:
+                    raise strip.error
                 rows = slice(strip.rows.first_row, strip.rows.first_row + len(strip.rows.values))
                 values[rows], mask[rows] = strip.rows.values, strip.rows.mask
         return values, mask
@@ -154,21 +166,45 @@ class WebInspector:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def warm_up(self) -> None:
+        """Scores black windows, so that the first strip is not slower than the others."""
+        black = [np.zeros_like(window) for window in self._windows(self._strips.window)]
+        for _ in range(WARMUP_STRIPS):
+            self._scorer.batch(black[: self._batch])
+
+    def _windows(self, window: Lines) -> list[Lines]:
+        tile, width = self.geometry.tile_px, self.geometry.window[1]
+        return [window[:, x : x + width] for x in range(0, self._tiles * tile, tile)]
+
     def _inspect(self, strip: Strip) -> InspectedStrip:
+        start_ns = time.monotonic_ns()
         timings: dict[str, int] = {}
-        width = self.geometry.window[1]
-        windows = [
-            strip.window[:, x : x + width] for x in range(0, self._tiles * self.geometry.tile_px, self.geometry.tile_px)
-        ]
+        error: FlawlineError | None = None
+        try:
+            self._score(self._windows(strip.window), timings)
+        except DeviceError:
+            raise
+        except FlawlineError as failure:
+            error = failure
+        start = time.perf_counter_ns()
+        rows = self._stitcher.add(strip, self._maps if error is None else None)
+        timings["stitch"] = time.perf_counter_ns() - start
+        present = slice(strip.start - strip.first_line, strip.end - strip.first_line)
+        return InspectedStrip(
+            first_line=strip.first_line,
+            end=strip.end,
+            rows=rows,
+            left=strip.left[present],
+            right=strip.right[present],
+            window=strip.window,
+            start_ns=start_ns,
+            timings_ns=timings,
+            error=error,
+        )
+
+    def _score(self, windows: list[Lines], timings: dict[str, int]) -> None:
         for first in range(0, self._tiles, self._batch):
             _, maps = self._scorer.batch(windows[first : first + self._batch])
             self._maps[first : first + len(maps)] = maps
             for stage, time_ns in self._scorer.timings_ns.items():
                 timings[stage] = timings.get(stage, 0) + time_ns
-        start = time.perf_counter_ns()
-        rows = self._stitcher.add(strip, self._maps)
-        timings["stitch"] = time.perf_counter_ns() - start
-        present = slice(strip.start - strip.first_line, strip.end - strip.first_line)
-        return InspectedStrip(
-            strip.first_line, strip.end, rows, strip.left[present], strip.right[present], strip.window, timings
-        )

@@ -66,12 +66,13 @@ class Stitcher:
         self._first_row = self._filled = self._given = 0
         self._start = 0
 
-    def add(self, strip: Strip, maps: Floats) -> MapRows:
+    def add(self, strip: Strip, maps: Floats | None) -> MapRows:
         """Takes the maps of a strip.
 
         Args:
             strip: Follows the one before, unless it begins a stretch.
-            maps: float32 (tiles, h, w), distances for each window, from left to right.
+            maps: float32 (tiles, h, w), distances for each window, from left to right; None for a strip that could not be
+                scored, which is masked.
 
         Returns:
             The rows that are complete with it, all of them if the stretch ends here; there may be none.
@@ -96,11 +97,15 @@ class Stitcher:
         self._filled = self._given = self._radius
         self._start = strip.start
 
-    def _place(self, strip: Strip, maps: Floats, rows: slice, count: int) -> None:
+    def _place(self, strip: Strip, maps: Floats | None, rows: slice, count: int) -> None:
         geometry, (core_rows, core_columns) = self._geometry, self._geometry.core
         columns = self._mask.shape[1]
         tile = geometry.tile_px // geometry.map_stride
         mask, masked = self._mask[rows], self._masked[rows]
+        if maps is None:
+            mask[...] = masked[...] = 0
+            self._flagged[rows] = True
+            return
         for number, tile_map in enumerate(maps):
             place = slice(number * tile, min((number + 1) * tile, columns))
             masked[:, place] = tile_map[core_rows, core_columns][:count, : place.stop - place.start]

@@ -85,6 +85,11 @@ class StripBuffer:
         self._empty = True
 
     @property
+    def window(self) -> Lines:
+        """Where windows appear: uint8, as `Strip.window`."""
+        return self._buffer[: self._height]
+
+    @property
     def next_line(self) -> int | None:
         """Number of the line that would go on without a gap; None while there is none to follow."""
         return None if self._empty else self._end
@@ -155,7 +160,7 @@ class StripBuffer:
             end=min(self._end, self._first + geometry.strip_lines),
             begins=self._start - self._start % geometry.stride == self._first,
             stretch_end=stretch_end,
-            window=self._buffer[: self._height],
+            window=self.window,
             left=self._edges[0, core],
             right=self._edges[1, core],
         )
