@@ -124,6 +124,25 @@ def open_backbone(
     )
 
 
+def projected_dimension(backbone: Backbone, projection: projections.Kind, dimension: int | None) -> int:
+    """Channels that a projection leaves; see `export_features` for the arguments.
+
+    Raises:
+        InputError: The dimension is not between 1 and the depth of the features, or `none` is to leave some out.
+    """
+    depth = backbone.graph.depth
+    if dimension is None:
+        return depth if projection == "none" else min(DEFAULT_DIMENSION, depth)
+    lowest = depth if projection == "none" else 1
+    if not lowest <= dimension <= depth:
+        expected = f"1 to {depth}" if lowest == 1 else f"{depth}, since projection 'none' keeps them all"
+        raise InputError(
+            f"dimension is {dimension}; the chosen layers have {depth} channels, so it must be {expected}: change --dim, or "
+            "leave it out"
+        )
+    return dimension
+
+
 def export_features(
     backbone: Backbone,
     *,
@@ -149,9 +168,8 @@ def export_features(
     Raises:
         InputError: The dimension is above the depth of the features, or the stride does not fit the layers.
     """
-    depth = sum(backbone.graph.channels)
-    if dimension is None:
-        dimension = depth if projection == "none" else min(DEFAULT_DIMENSION, depth)
+    depth = backbone.graph.depth
+    dimension = projected_dimension(backbone, projection, dimension)
     stored = projections.stored(projection, input_dimension=depth, dimension=dimension, seed=seed)
     matrix = None if stored is None else projections.expand(projection, stored, depth)
     features, outputs = compose(

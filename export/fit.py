@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from flawline.calibration.good_images import check_images
 from flawline.calibration.split import draw, split
 from flawline.export.draft import describe, draft, require_memory
-from flawline.export.features import Exported, export_features, open_backbone
+from flawline.export.features import Exported, export_features, open_backbone, projected_dimension
 from flawline.export.fitting import BATCH, Images, Say, fit_detector, warn_of_few
 from flawline.export.labelled import Labelled
 from flawline.export.options import FitOptions
@@ -81,6 +81,8 @@ def _fit(images: Sequence[Path], out: Path, options: FitOptions, labelled: Label
         std=options.std,
         seed=options.seed,
     )
+    # Another that no image could change.
+    projected_dimension(backbone, options.projection, options.dimension)
     good = check_images(images, skip_bad=options.skip_bad)
     for line in good.bad:
         say(f"left out: {line}")

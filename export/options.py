@@ -72,5 +72,9 @@ class FitOptions:
             raise InputError(f"seed is {self.seed}; expected 0 to 2^63 - 1")
         if not 0 <= self.smoothing_px <= 1000:
             raise InputError(f"smoothing is {self.smoothing_px} px; expected 0 (none) to 1000")
+        if self.dimension is not None and self.dimension < 1:
+            raise InputError(
+                f"dimension is {self.dimension}; expected 1 or more, up to the channels of the layers (--dim)"
+            )
         if not 1 <= self.threads <= MOST_THREADS:
             raise InputError(f"threads is {self.threads}; expected 1 to {MOST_THREADS}")

@@ -123,7 +123,9 @@ def test_fit_goes_on_without_a_bad_image_if_asked_and_says_why(spoil, message, f
 
 BAD_OPTIONS = [
     (["--dim", 21], "have 20 channels"),
-    (["--dim", 0], "must be 1 to 20"),
+    (["--dim", 0], "dimension is 0; expected 1 or more"),
+    (["--dim", -3], "dimension is -3; expected 1 or more"),
+    (["--dim", 10, "--projection", "none"], "must be 20, since projection 'none' keeps them all"),
     (["--backbone", "resnet9000"], "backbone 'resnet9000' is unknown; expected one of"),
     (["--backbone", "resnet18"], "--weights FILE"),
     (["--backbone", "{good}/none.onnx"], "none.onnx: no such file"),
@@ -162,6 +164,19 @@ def test_fit_refuses_a_bad_option(extra, message, good_images, tiny_network, tmp
     assert (status, stdout) == (2, "")
     assert message in stderr.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dimension", [-3, 0, 21, 5000])
+def test_an_impossible_dimension_is_refused_before_an_image_is_decoded(
+    dimension, folder, tiny_network, tmp_path, capsys
+):
+    # Whoever decoded this image would complain of it first.
+    text(folder)
+    words = ["fit", folder, "--out", tmp_path / "made.flaw", "--backbone", tiny_network, "--layers", "fine,coarse"]
+    status, stdout, stderr = run([*words, "--image-size", 64, "--dim", dimension], capsys)
+    assert (status, stdout) == (2, "")
+    assert stderr.startswith(f"flawline fit: dimension is {dimension}; ")
+    assert stderr.count("\n") == 1
 
 
 def test_a_weights_file_of_another_network_is_refused(shared_data, good_images, tmp_path, capsys):
