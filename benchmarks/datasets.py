@@ -128,6 +128,12 @@ def read_mvtec(folder: Path) -> Dataset:
     Raises:
         InputError: There is no `test` folder with images, or a mask is missing.
     """
+    if not folder.is_dir():
+        received = "is a file" if folder.exists() else "does not exist"
+        raise InputError(
+            f"{folder} {received}; expected a folder with test/good, test/KIND and, if there are masks, ground_truth/KIND: "
+            "name the one that holds test/"
+        )
     if not (folder / "test").is_dir():
         raise InputError(
             f"{folder}: no folder test/ in it; expected test/good, test/KIND and, if there are masks, ground_truth/KIND"

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from flawline.__main__ import main
 from flawline.benchmarks import datasets
 from flawline.runtime.errors import InputError
 
@@ -39,6 +40,18 @@ def test_masks_are_found_and_a_missing_one_is_refused(layout):
 def test_folder_without_test_is_refused(tmp_path):
     with pytest.raises(InputError, match="no folder test/"):
         datasets.open_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize(("name", "received"), [("nowhere", "does not exist"), ("file", "is a file")])
+def test_what_is_no_folder_is_told_what_is_expected(name, received, tiny_bundle, tmp_path, capsys):
+    (tmp_path / "file").write_bytes(b"")
+    assert main(["evaluate", str(tiny_bundle), str(tmp_path / name)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        f"flawline evaluate: {tmp_path / name} {received}; expected a folder with test/good, test/KIND and, if there are "
+        "masks, ground_truth/KIND: name the one that holds test/\n"
+    )
 
 
 def test_a_name_that_does_not_exist_is_told_what_does():
