@@ -136,20 +136,25 @@ def _same_images(good: GoodImages, manifest: facts.Manifest, path: Path) -> Imag
     if size != (None, None) and good.size != size:
         received = "of several sizes" if good.size is None else f"{good.size[1]} x {good.size[0]} px"
         raise InputError(f"the images are {received}; {path} was fitted on images of {size[1]} x {size[0]} px")
-    fitted, held_out = split(
-        good.paths,
-        false_reject_rate=manifest.threshold.false_reject_rate,
-        calibration_images=manifest.fit.calibration_images,
-        group_by=manifest.fit.group_by,
-        seed=manifest.fit.seed,
+    others = InputError(
+        f"these {len(good.paths)} images are not those that {path} was fitted on ({manifest.fit.images}, and "
+        f"{manifest.fit.calibration_images} held out); expected the same folder as for `flawline fit`"
     )
+    try:
+        fitted, held_out = split(
+            good.paths,
+            false_reject_rate=manifest.threshold.false_reject_rate,
+            calibration_images=manifest.fit.calibration_images,
+            group_by=manifest.fit.group_by,
+            seed=manifest.fit.seed,
+        )
+    except InputError as error:
+        # It speaks of options of `flawline fit`, which were right for the images of the bundle.
+        raise others from error
     if manifest.fit.images < len(fitted):
         fitted = draw(fitted, manifest.fit.images, manifest.fit.seed)
     if len(held_out) != manifest.fit.calibration_images or good.fingerprint(fitted) != manifest.fit.sources_sha256:
-        raise InputError(
-            f"these {len(good.paths)} images are not those that {path} was fitted on ({manifest.fit.images}, and "
-            f"{manifest.fit.calibration_images} held out); expected the same folder as for `flawline fit`"
-        )
+        raise others
     return Images(fitted, held_out)
 
 

@@ -62,6 +62,20 @@ def test_held_out_images_that_are_not_those_of_the_bundle_are_refused(
     assert not (tmp_path / "out.flaw").exists()
 
 
+@pytest.mark.parametrize("left", [3, 12])
+def test_a_folder_of_too_few_images_is_not_told_of_an_option_of_another_command(
+    left: int, tiny_bundle: Path, copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in list_images(copied)[left:]:
+        path.unlink()
+    assert export(tiny_bundle, copied, tmp_path / "out.flaw") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        f"flawline export: these {left} images are not those that {tiny_bundle} was fitted on (21, and 19 "
+    )
+    assert "--false-reject-rate" not in line
+
+
 def test_a_held_out_image_that_is_one_grey_level_brighter_is_refused(
     tiny_bundle: Path, copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
