@@ -1,6 +1,8 @@
-"""Progress of long work, on standard error and only where someone watches."""
+"""Progress of long work, on standard error: a bar where someone watches, now and then a line elsewhere."""
 
-from collections.abc import Iterable, Iterator
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, TypeVar
 
 from flawline.runtime.extras import LazyModule
@@ -12,9 +14,11 @@ else:
 
 T = TypeVar("T")
 
+_SECONDS_PER_LINE = 10.0
+
 
 def progress(items: Iterable[T], *, total: int | None = None, label: str, unit: str = "image") -> Iterator[T]:
-    """Passes items on and draws a bar on standard error if that is a terminal.
+    """Passes items on and draws a bar on standard error, or writes a line to it every ten seconds if it is no terminal.
 
     Args:
         items: What is worked on.
@@ -22,4 +26,16 @@ def progress(items: Iterable[T], *, total: int | None = None, label: str, unit: 
         label: What is done, in a word or two.
         unit: What an item is called.
     """
-    yield from tqdm.tqdm(items, total=total, desc=label, unit=unit, disable=None, leave=False)
+    if sys.stderr.isatty():
+        yield from tqdm.tqdm(items, total=total, desc=label, unit=unit, leave=False)
+        return
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    whole = "" if total is None else f" of {total}"
+    due = time.monotonic() + _SECONDS_PER_LINE
+    for done, item in enumerate(items):
+        if time.monotonic() >= due:
+            sys.stderr.write(f"{label}: {unit} {done}{whole}\n")
+            sys.stderr.flush()
+            due = time.monotonic() + _SECONDS_PER_LINE
+        yield item
