@@ -170,7 +170,7 @@ def _min_area_px(options: argparse.Namespace, line_mm: float | None, pixel_mm: f
     if options.min_area_mm2 is None:
         return 0
     line_mm, pixel_mm = _known("--min-area-mm2", line_mm, pixel_mm)
-    return int(round(options.min_area_mm2 / (line_mm * pixel_mm)))
+    return round(float(options.min_area_mm2) / (line_mm * pixel_mm))
 
 
 def _known(option: str, line_mm: float | None, pixel_mm: float | None) -> tuple[float, float]:
