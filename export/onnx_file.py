@@ -21,6 +21,9 @@ else:
 # Read by ONNX Runtime from 1.17 and TensorRT from 10 on.
 OPSETS = range(17, 21)
 
+MOST_BYTES = (1 << 31) - 1
+"""What one ONNX file can hold: the format counts its bytes in 31 bits."""
+
 
 def read_network(path: Path) -> ModelProto:
     """Reads a self-contained network.
@@ -42,6 +45,18 @@ def read_network(path: Path) -> ModelProto:
             "save it again with external data off (torch.onnx.export(..., external_data=False))"
         )
     return model
+
+
+def is_network(path: Path) -> bool:
+    """Whether a file is an ONNX network, wherever it keeps its weights."""
+    if not path.is_file() or not 0 < path.stat().st_size <= MOST_BYTES:
+        return False
+    try:
+        # Whatever its suffix, by which the library would choose a format.
+        model = onnx.load(path, format="protobuf", load_external_data=False)
+    except protobuf.DecodeError:
+        return False
+    return model.ir_version > 0 and len(model.graph.node) > 0
 
 
 def tensor_names(path: str | Path) -> list[str]:

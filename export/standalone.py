@@ -12,6 +12,7 @@ from flawline import __version__
 from flawline.export import standalone_parity
 from flawline.export.factor_blocks import block_elements
 from flawline.export.feature_graph import BATCH
+from flawline.export.onnx_file import MOST_BYTES, is_network
 from flawline.export.scoring_nodes import ScoringNodes
 from flawline.export.standalone_features import PREFIX, embedded_features
 from flawline.runtime import files, memory
@@ -34,9 +35,6 @@ else:
 
 Frame = npt.NDArray[np.uint8]
 
-MOST_BYTES = (1 << 31) - 1
-"""What one ONNX file can hold: the format counts its bytes in 31 bits."""
-
 _NODES_BYTES = 1 << 16
 _FACTOR_BYTES = {"fp32": 4, "fp16": 2, "int8": 2}
 # Measured: 4.2 to 5.2 times its bytes, for the model and its copies while it is checked, then for the engine's.
@@ -50,7 +48,7 @@ def write_standalone(
 
     Args:
         bundle: An open bundle, in the precision that is wanted.
-        path: File to write; an existing one is replaced.
+        path: File to write; an ONNX file of that name is replaced.
         frames: Frames for the gate, besides the golden ones of the bundle.
         threads: Threads of the engines that the gate runs.
 
@@ -58,13 +56,19 @@ def write_standalone(
         What the gate found.
 
     Raises:
-        InputError: As for `compose_standalone`, or the file cannot be written, or a frame is not what the bundle takes.
+        InputError: As for `compose_standalone`, or the file cannot be written, or its name is that of another file, or a frame
+            is not what the bundle takes.
         ParityError: The file would not score like the bundle; nothing is written.
         ResourceError: Memory or disk would not suffice; nothing is left behind.
         MissingExtraError: onnx or onnxruntime is not installed.
     """
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise InputError(f"{path}: expected the name of a file, in a folder that exists and can be written to")
+    if path.exists() and not is_network(path):
+        raise InputError(
+            f"{path} exists and is no ONNX file; expected a new name, or an ONNX file to replace: choose another --out, or "
+            "remove it first"
+        )
     model = compose_standalone(bundle)
     report = standalone_parity.check(model, bundle, frames, threads=threads)
     files.write_whole(path, model)

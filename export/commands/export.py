@@ -56,7 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also compare AUROC on this folder (MVTec layout: test/good, test/KIND)",
     )
     parser.add_argument(
-        "--out", metavar="PATH", type=Path, help="bundle to make, or file to make or replace; an engine may do without"
+        "--out",
+        metavar="PATH",
+        type=Path,
+        help="bundle to make, or file to make or replace, which for standalone must be an ONNX file; an engine may do without",
     )
     parser.add_argument("--factors", choices=get_args(FactorType), help="of what is added (default: as in the bundle)")
     parser.add_argument(

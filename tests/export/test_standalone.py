@@ -18,11 +18,13 @@ import onnx
 import pytest
 
 from flawline import __version__
+from flawline.__main__ import main
 from flawline.calibration.statistics import StatisticsOptions
 from flawline.export import standalone
 from flawline.export.fit import FitOptions, fit_bundle
+from flawline.export.onnx_file import MOST_BYTES
 from flawline.export.parity import ParityError
-from flawline.export.standalone import MOST_BYTES, compose_standalone, standalone_bytes, write_standalone
+from flawline.export.standalone import compose_standalone, standalone_bytes, write_standalone
 from flawline.export.standalone_parity import Standalone, check
 from flawline.runtime import BundleError, Detector, InputError, ResourceError, bundle, kernels, memory
 from flawline.runtime.extras import LazyModule
@@ -368,6 +370,35 @@ def test_gaussians_assigned_otherwise_than_tied_are_refused(tiny):
 def test_a_name_that_cannot_be_written_is_refused(name, tiny, tmp_path):
     with pytest.raises(InputError, match="expected the name of a file, in a folder that exists and can be written to"):
         write_standalone(tiny, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "held", [b"notes of a day", b"", b"\x89PNG\r\n\x1a\n" + bytes(64)], ids=["text", "empty", "picture"]
+)
+def test_a_file_that_is_no_onnx_file_is_not_replaced(held, tiny_bundle, tmp_path, capsys):
+    out = tmp_path / "precious"
+    out.write_bytes(held)
+    assert main(["export", str(tiny_bundle), "--to", "standalone", "--out", str(out), "--threads", "1"]) == 2
+    assert capsys.readouterr().err == (
+        f"flawline export: {out} exists and is no ONNX file; expected a new name, or an ONNX file to replace: choose another "
+        "--out, or remove it first\n"
+    )
+    assert out.read_bytes() == held
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_bundle_s_manifest_is_not_replaced(tiny_bundle, tmp_path):
+    copy = shutil.copytree(tiny_bundle, tmp_path / "copy.flaw")
+    before = (copy / "manifest.json").read_bytes()
+    with pytest.raises(InputError, match="exists and is no ONNX file"):
+        write_standalone(bundle.read(copy), copy / "manifest.json")
+    assert (copy / "manifest.json").read_bytes() == before
+
+
+def test_an_onnx_file_is_replaced(tiny, tiny_network, model, tmp_path):
+    out = Path(shutil.copy(tiny_network, tmp_path / "out.onnx"))
+    write_standalone(tiny, out)
+    assert out.read_bytes() == model
 
 
 def test_a_full_disk_is_a_clear_error_and_leaves_nothing_behind(tiny_bundle, tmp_path):
