@@ -14,6 +14,7 @@ from flawline.calibration.split import draw, split
 from flawline.calibration.statistics import FactorType, StatisticsOptions
 from flawline.calibration.woodbury import Form
 from flawline.export import fidelity
+from flawline.export.converting import running
 from flawline.export.draft import require_memory
 from flawline.export.features import Exported
 from flawline.export.fitting import BATCH, Images, Say, score, warn_of_few
@@ -87,7 +88,7 @@ def add_precision(
         )
     exported = exported_from(bundle)
     require_support(precision, exported, manifest, threads=threads)
-    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+    with running(path), threadpoolctl.threadpool_limits(1, user_api="blas"):
         good = check_images(images, skip_bad=skip_bad)
         for line in good.bad:
             say(f"left out: {line}")

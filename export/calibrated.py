@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,7 +90,7 @@ def calibrate(features: bytes, frames: Iterable[npt.NDArray[np.uint8]], count: i
 
     Raises:
         InputError: There are no frames or no convolutions, a frame is of another shape, or a tensor is not finite.
-        EngineError: ONNX Runtime refuses the graph.
+        EngineError: ONNX Runtime refuses the graph, or fails while it runs it.
         ResourceError: Memory would not suffice.
     """
     model = onnx.load_from_string(features)
@@ -162,6 +162,34 @@ def open_session(
         raise EngineError(f"ONNX Runtime refuses {what}: {reason}") from error
 
 
+def run_session(
+    session: onnxruntime.InferenceSession,
+    outputs: list[str] | None,
+    batch: npt.NDArray[np.uint8],
+    what: str = "the feature graph",
+) -> list[npt.NDArray[Any]]:
+    """Runs a graph that `open_session` opened.
+
+    Args:
+        session: The graph, of one input.
+        outputs: Names of the tensors that are wanted; the graph's outputs if None.
+        batch: uint8, of the input's shape.
+        what: What messages call the file.
+
+    Returns:
+        The tensors, in the order of their names.
+
+    Raises:
+        EngineError: ONNX Runtime fails.
+    """
+    try:
+        values: list[npt.NDArray[Any]] = session.run(outputs, {session.get_inputs()[0].name: batch})
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EngineError(f"ONNX Runtime fails while it runs {what}: {reason}") from error
+    return values
+
+
 class _Tensors:
     """Computes every float tensor of a graph, a bounded number of bytes at a time."""
 
@@ -189,9 +217,7 @@ class _Tensors:
     def run(self, frame: npt.NDArray[np.uint8]) -> Iterator[tuple[str, Floats]]:
         """Name and values of each tensor for one frame."""
         for part in self._parts:
-            yield from zip(
-                part, self._session.run(part, {self._session.get_inputs()[0].name: frame[None]}), strict=True
-            )
+            yield from zip(part, run_session(self._session, part, frame[None]), strict=True)
 
 
 def _name_nodes(model: ModelProto) -> None:

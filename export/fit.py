@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flawline.calibration.good_images import check_images
 from flawline.calibration.split import draw, split
+from flawline.export.converting import running
 from flawline.export.draft import describe, draft, require_memory
 from flawline.export.features import Exported, export_features, open_backbone, projected_dimension
 from flawline.export.fitting import BATCH, Images, Say, fit_detector, warn_of_few
@@ -104,18 +105,20 @@ def _fit(images: Sequence[Path], out: Path, options: FitOptions, labelled: Label
     say(describe(manifest))
     warn_of_few(manifest, len(chosen.fitted), say)
     require_memory(manifest, exported, len(chosen.fitted), BATCH, options.statistics)
-    if options.precision == "fp32":
-        fitted = fit_detector(exported, manifest, chosen, options.statistics, threads=options.threads, say=say)
-    else:
+    if options.precision != "fp32":
         require_support(options.precision, exported, manifest, threads=options.threads)
-        fitted = fit_variant(
-            options.precision,
-            _float_detector(exported, manifest, chosen, options, labelled, say),
-            chosen,
-            options.statistics,
-            threads=options.threads,
-            say=say,
-        )
+    with running(options.backbone):
+        if options.precision == "fp32":
+            fitted = fit_detector(exported, manifest, chosen, options.statistics, threads=options.threads, say=say)
+        else:
+            fitted = fit_variant(
+                options.precision,
+                _float_detector(exported, manifest, chosen, options, labelled, say),
+                chosen,
+                options.statistics,
+                threads=options.threads,
+                say=say,
+            )
     return bundles.write(out, fitted.manifest, *fitted.payload)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from flawline.export.calibrated import open_session
+from flawline.export.calibrated import open_session, run_session
 from flawline.export.quantise import quantise_alone
 from flawline.runtime.errors import InputError
 from flawline.runtime.progress import progress
@@ -63,6 +63,7 @@ def sensitivity(
 
     Raises:
         InputError: There are no frames.
+        EngineError: ONNX Runtime refuses a graph, or fails while it runs it.
     """
     if not len(frames):
         raise InputError("no frames to compare features on; expected a few good images")
@@ -106,9 +107,7 @@ def layers_to_keep(
 def _features(
     model: bytes, batch: npt.NDArray[np.uint8], precision: Precision, threads: int
 ) -> list[npt.NDArray[np.float32]]:
-    session = open_session(model, threads, precision=precision)
-    features: list[npt.NDArray[np.float32]] = session.run(None, {session.get_inputs()[0].name: batch})
-    return features
+    return run_session(open_session(model, threads, precision=precision), None, batch)
 
 
 def _products(model: ModelProto, convolutions: Sequence[NodeProto]) -> npt.NDArray[np.int64]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from flawline import __version__
 from flawline.export import standalone_parity
+from flawline.export.converting import running
 from flawline.export.factor_blocks import block_elements
 from flawline.export.feature_graph import BATCH
 from flawline.export.onnx_file import MOST_BYTES, is_network
@@ -70,7 +71,8 @@ def write_standalone(
             "remove it first"
         )
     model = compose_standalone(bundle)
-    report = standalone_parity.check(model, bundle, frames, threads=threads)
+    with running(bundle.path):
+        report = standalone_parity.check(model, bundle, frames, threads=threads)
     files.write_whole(path, model)
     return report
 

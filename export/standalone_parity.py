@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from flawline.export.calibrated import open_session
+from flawline.export.calibrated import open_session, run_session
 from flawline.export.parity import ParityError
 from flawline.runtime.detector import Detector
 from flawline.runtime.extractor import FeatureExtractor
@@ -127,10 +127,14 @@ class Standalone:
         return float(outputs["score"][0]), outputs["map"][0], bool(outputs["verdict"][0])
 
     def run(self, batch: Frame) -> dict[str, npt.NDArray[Any]]:
-        """The file's outputs by name, for frames of the network's size in the layout of its input."""
-        (entry,) = self._session.get_inputs()
+        """The file's outputs by name, for frames of the network's size in the layout of its input.
+
+        Raises:
+            EngineError: ONNX Runtime fails.
+        """
         names = [output.name for output in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, {entry.name: np.ascontiguousarray(batch)}), strict=True))
+        values = run_session(self._session, names, np.ascontiguousarray(batch), "the standalone file")
+        return dict(zip(names, values, strict=True))
 
     def close(self) -> None:
         """Frees the engine of the resize; closing again does nothing."""
