@@ -28,6 +28,7 @@ class FeatureExtractor:
         backend: Name of the engine.
         threads: Threads of the engine.
         batch: Frames that are run at once.
+        open_size: Whether the graph may leave height and width open, as those for webs do.
 
     Attributes:
         backend_name: Name of the engine that runs.
@@ -46,6 +47,7 @@ class FeatureExtractor:
         backend: str,
         threads: int = 1,
         batch: int = 1,
+        open_size: bool = False,
     ) -> None:
         self._size = (frame_input.height, frame_input.width)
         self._channels = frame_input.channels
@@ -58,6 +60,7 @@ class FeatureExtractor:
             [(batch, dimension, output.height, output.width) for output in network.outputs],
             threads=threads,
             precision=network.precision,
+            open_size=open_size,
         )
         self.backend_name = self._backend.name
         self.maps = self._backend.outputs

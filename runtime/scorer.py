@@ -62,6 +62,7 @@ class Scorer:
             backend=backend,
             threads=threads,
             batch=batch,
+            open_size=manifest.web is not None,
         )
         self.backend = self._extractor.backend_name
         self._mahalanobis = MahalanobisMap(

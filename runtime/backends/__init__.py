@@ -23,6 +23,7 @@ class _Opener(Protocol):
         *,
         threads: int,
         precision: Precision,
+        open_size: bool,
     ) -> Backend: ...
 
 
@@ -79,6 +80,7 @@ def open_backend(
     *,
     threads: int = 1,
     precision: Precision = "fp32",
+    open_size: bool = False,
 ) -> Backend:
     """Loads a feature graph.
 
@@ -89,6 +91,7 @@ def open_backend(
         output_shapes: (B, d, h, w) of each output, in the graph's order.
         threads: Threads that compute.
         precision: Arithmetic that the file is made for.
+        open_size: Whether the graph may leave height and width open.
 
     Raises:
         InputError: Engine or precision is unknown, they do not go together, or the number of threads is not positive.
@@ -106,7 +109,9 @@ def open_backend(
     if name not in ENGINES[precision]:
         capable = " or ".join(ENGINES[precision])
         raise InputError(f"{name} does not compute in precision '{precision}'; take --backend {capable}")
-    return BACKENDS[name].open(features, input_shape, output_shapes, threads=threads, precision=precision)
+    return BACKENDS[name].open(
+        features, input_shape, output_shapes, threads=threads, precision=precision, open_size=open_size
+    )
 
 
 def _is_there(module: str) -> bool:

@@ -34,6 +34,7 @@ class OpenVinoBackend:
         output_shapes: (B, d, h, w) of each output, in the graph's order.
         threads: Threads that compute.
         precision: With `bf16`, what the file keeps in fp32 is computed in bf16; with any other, as the file says.
+        open_size: Whether the graph may leave height and width open.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
@@ -52,6 +53,7 @@ class OpenVinoBackend:
         *,
         threads: int,
         precision: Precision = "fp32",
+        open_size: bool = False,
     ) -> None:
         try:
             core = openvino.Core()
@@ -66,7 +68,7 @@ class OpenVinoBackend:
             model = _read(features)
         except Exception as error:
             raise EngineError(f"OpenVINO refuses the feature graph: {_reason(error)}") from error
-        check_signature(_ports(model.inputs), _ports(model.outputs), input_shape, output_shapes)
+        check_signature(_ports(model.inputs), _ports(model.outputs), input_shape, output_shapes, open_size=open_size)
         self.input, self.outputs = allocate(input_shape, output_shapes)
         try:
             model.reshape({0: list(input_shape)})

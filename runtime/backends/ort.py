@@ -29,6 +29,7 @@ class OrtBackend:
         precision: `int8-tensorrt` is computed as the file is written, float between its roundings, as TensorRT does; fused
             for this processor it would be another arithmetic, on some with sums that saturate. Others are ignored: this
             engine computes in the types that the file names.
+        open_size: Whether the graph may leave height and width open.
 
     Raises:
         MissingExtraError: ONNX Runtime is not installed.
@@ -47,6 +48,7 @@ class OrtBackend:
         *,
         threads: int,
         precision: Precision = "fp32",
+        open_size: bool = False,
     ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -61,7 +63,13 @@ class OrtBackend:
         except Exception as error:
             raise EngineError(f"ONNX Runtime refuses the feature graph: {_first_line(error)}") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        check_signature([_port(node) for node in inputs], [_port(node) for node in outputs], input_shape, output_shapes)
+        check_signature(
+            [_port(node) for node in inputs],
+            [_port(node) for node in outputs],
+            input_shape,
+            output_shapes,
+            open_size=open_size,
+        )
         self.input, self.outputs = allocate(input_shape, output_shapes)
         self._binding = self._session.io_binding()
         _bind(self._binding.bind_input, inputs[0], self.input)

@@ -2,6 +2,7 @@
 
 from flawline.runtime.bundle.contents import Golden
 from flawline.runtime.bundle.manifest import (
+    Edges,
     FileEntry,
     Fit,
     Format,
@@ -15,8 +16,10 @@ from flawline.runtime.bundle.manifest import (
     Output,
     Projection,
     Quantisation,
+    Shading,
     Threshold,
     Variant,
+    Web,
     Weights,
     variant_files,
 )
@@ -25,6 +28,7 @@ from flawline.runtime.bundle.writer import Payload, require_free, write
 
 __all__ = [
     "Bundle",
+    "Edges",
     "FileEntry",
     "Fit",
     "Format",
@@ -40,8 +44,10 @@ __all__ = [
     "Payload",
     "Projection",
     "Quantisation",
+    "Shading",
     "Threshold",
     "Variant",
+    "Web",
     "Weights",
     "read",
     "require_free",

@@ -1,0 +1,160 @@
+"""A web bundle of a small convolutional network with random weights, and webs to score with it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from flawline.runtime import bundle, kernels
+from flawline.runtime.bundle import Web
+from flawline.runtime.kernels import Gaussians
+
+HALO, RING, STRIDE, MAP_STRIDE, DIMENSION = 24, 8, 8, 4, 5
+STRIP, TILE = 32, 64
+SIGMA = 1.2
+
+
+def network(channels: int, crop: int) -> bytes:
+    """uint8 (N, H, W, C) to float32 (N, 5, h, w) at strides 4 and 8, each cut off by `crop` pixels on all sides."""
+    random = np.random.default_rng(7)
+    nodes = [
+        helper.make_node("Cast", ["frame"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["float", "scale"], ["small"]),
+        helper.make_node("Transpose", ["small"], ["x0"], perm=[0, 3, 1, 2]),
+    ]
+    constants = {"scale": np.float32(1 / 64), "axes": np.array([2, 3])}
+    widths = (channels, 6, 8, 8)
+    for i in range(3):
+        constants[f"w{i}"] = random.normal(0, 0.4, (widths[i + 1], widths[i], 3, 3)).astype(np.float32)
+        nodes += [
+            helper.make_node("Conv", [f"x{i}", f"w{i}"], [f"c{i}"], strides=[2, 2], pads=[1, 1, 1, 1]),
+            helper.make_node("Relu", [f"c{i}"], [f"x{i + 1}"]),
+        ]
+    for number, (layer, stride) in enumerate(((2, 4), (3, 8))):
+        constants[f"p{number}"] = random.normal(0, 0.5, (DIMENSION, 8, 1, 1)).astype(np.float32)
+        constants[f"from{number}"] = np.array([crop // stride] * 2)
+        constants[f"to{number}"] = np.array([-crop // stride] * 2 if crop else [1 << 30] * 2)
+        nodes += [
+            helper.make_node("Slice", [f"x{layer}", f"from{number}", f"to{number}", "axes"], [f"s{number}"]),
+            helper.make_node("Conv", [f"s{number}", f"p{number}"], [f"features_{number}"]),
+        ]
+    outputs = [
+        helper.make_tensor_value_info(f"features_{n}", TensorProto.FLOAT, ["N", DIMENSION, f"h{n}", f"w{n}"])
+        for n in (0, 1)
+    ]
+    frame = helper.make_tensor_value_info("frame", TensorProto.UINT8, ["N", "H", "W", channels])
+    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "web", [frame], outputs, initializer=initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def web_bundle(path: Path, *, channels: int = 1, tie: str = "global", tile: int = TILE, **web: object) -> bundle.Bundle:
+    """A bundle for webs, with Gaussians that are random but fixed, and a threshold that good texture seldom exceeds."""
+    window = (STRIP + 2 * HALO, tile + 2 * HALO)
+    size = ((STRIP + 2 * RING) // MAP_STRIDE, (tile + 2 * RING) // MAP_STRIDE)
+    count = 1 if tie == "global" else size[1]
+    random = np.random.default_rng(3)
+    factors = np.tril(random.normal(0, 0.3, (count, 1, DIMENSION, DIMENSION))) + 1.5 * np.eye(DIMENSION)
+    manifest = bundle.Manifest(
+        detector="padim",
+        input=bundle.Input(height=window[0], width=window[1], channels=channels, interpolation="linear"),
+        network=bundle.Network(
+            name="small",
+            layers=["x2", "x3"],
+            weights=bundle.Weights(origin="random", sha256="0" * 64, random=True),
+            precision="fp32",
+            input="frame",
+            outputs=[
+                bundle.Output(name="features_0", height=size[0], width=size[1]),
+                bundle.Output(name="features_1", height=size[0] // 2, width=size[1] // 2),
+            ],
+            total_stride=STRIDE,
+        ),
+        projection=bundle.Projection(
+            kind="none", seed=0, input_dimension=DIMENSION, dimension=DIMENSION, generator="philox4x64"
+        ),
+        map=bundle.Map(height=size[0], width=size[1], upsampling="bilinear", sigma=SIGMA),
+        gaussian=bundle.Gaussian(
+            tie=tie,
+            count=count,
+            components=1,
+            epsilon=0.0,
+            epsilon_relative=False,
+            shrinkage=None,
+            factors="fp32",
+            block_rows=8,
+        ),
+        threshold=bundle.Threshold(false_reject_rate=0.5, score=9.0, calibration_images=3),
+        fit=bundle.Fit(images=2, calibration_images=3, group_by=None, seed=0, sources_sha256="0" * 64),
+        web=Web(halo=HALO, ring=RING, **web),
+        parity=None,
+        golden=bundle.GoldenFacts(relative_tolerance=1e-3),
+    )
+    assignment = np.zeros(size[0] * size[1]) if tie == "global" else np.tile(np.arange(size[1]), size[0])
+    statistics = {
+        "means": random.normal(0, 0.5, (count, 1, DIMENSION)).astype(np.float32),
+        "factors": kernels.pack(factors.astype(np.float32), np.float32),
+        "scales": np.ones((count, 1), np.float32),
+        "assignment": assignment.astype(np.int32),
+        "calibration_scores": np.array([7, 8, 8.5], np.float32),
+    }
+    frame = np.full((*window, 3) if channels == 3 else window, 100, np.uint8)
+    golden = [bundle.Golden(frame=frame, score=1.0, map=np.ones(size, np.float32))]
+    return bundle.write(path, manifest, network(channels, HALO - RING), statistics, golden)
+
+
+def reference_distances(opened: bundle.Bundle, pixels: np.ndarray) -> np.ndarray:
+    """Distances of the whole web by one run of the network that is not cut off, and the textbook kernel: (rows, w)."""
+    height, width = pixels.shape[:2]
+    pads = [(2 * HALO, 2 * HALO + -height % STRIDE), (2 * HALO, 2 * HALO + -width % STRIDE)] + [(0, 0)] * (
+        pixels.ndim - 2
+    )
+    padded = np.pad(pixels, pads, mode="reflect")
+    frame = padded[None, ..., None] if pixels.ndim == 2 else padded[None]
+    session = onnxruntime.InferenceSession(
+        network(opened.manifest.input.channels, 0), providers=["CPUExecutionProvider"]
+    )
+    maps = session.run(None, {"frame": frame})
+    size = maps[0].shape[2:]
+    count = opened.manifest.gaussian.count
+    edge = 2 * HALO // MAP_STRIDE
+    rows, columns = -(-height // MAP_STRIDE), -(-width // MAP_STRIDE)
+    vectors = kernels.embeddings(maps, size).reshape(*size, -1)[edge : edge + rows, edge : edge + columns]
+    if count == 1:
+        assignment = np.zeros(rows * columns, np.int32)
+    else:
+        assignment = np.tile(np.arange(columns, dtype=np.int32) + RING // MAP_STRIDE, rows)
+    gaussians = Gaussians(*(np.asarray(opened.statistics[name]) for name in ("means", "factors", "scales")), assignment)
+    vectors = np.ascontiguousarray(vectors.reshape(1, rows * columns, -1))
+    return kernels.mahalanobis(vectors, gaussians, implementation="reference").reshape(rows, columns)
+
+
+def texture(lines: int, width: int, channels: int = 1, seed: int = 0) -> np.ndarray:
+    """A web with a regular weave and noise: uint8 (lines, width[, 3])."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:lines, :width]
+    shape = (lines, width) if channels == 1 else (lines, width, channels)
+    weave = 110 + 20 * np.sin(x * 0.8) + 15 * np.cos(y * 0.9)
+    values = (weave if channels == 1 else weave[..., None]) + random.normal(0, 8, shape)
+    return np.clip(values, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(name="web_bundle")
+def _web_bundle(tmp_path: Path) -> Callable[..., bundle.Bundle]:
+    return lambda **options: web_bundle(tmp_path / "web.flaw", **options)
+
+
+@pytest.fixture(name="reference_distances")
+def _reference_distances() -> Callable[..., np.ndarray]:
+    return reference_distances
+
+
+@pytest.fixture(name="texture")
+def _texture() -> Callable[..., np.ndarray]:
+    return texture
