@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 from urllib.parse import unquote
 
 import msgspec
 
-from flawline.runtime.cameras.replay import ReplayOptions, ReplaySource
+from flawline.runtime.cameras.recording import open_replay
+from flawline.runtime.cameras.replay import ReplayOptions
 from flawline.runtime.cameras.source import Source
 from flawline.runtime.errors import InputError
 
@@ -50,7 +50,7 @@ class Scheme(NamedTuple):
 SCHEMES = {
     "replay": Scheme(
         ReplayOptions,
-        lambda address, options, spec: ReplaySource(Path(address), options, spec),
+        open_replay,
         "replay:images?line_rate=20000&block=64&loop=2",
     ),
 }

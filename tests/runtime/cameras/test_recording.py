@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flawline.runtime.cameras import BlockInfo, Status, line_shape
+from flawline.runtime.cameras import BlockInfo, Status, line_shape, open_source
 from flawline.runtime.cameras.recording import INDEX, PIXELS, RecordingSource, open_replay
 from flawline.runtime.cameras.replay import ReplayOptions, ReplaySource
 from flawline.runtime.errors import InputError
@@ -256,6 +256,15 @@ def test_line_rate_is_kept_and_slow_lines_time_out(recording):
             lines += info.lines if info.status is Status.OK else 0
             assert time.monotonic() - start >= lines / 400 - 0.001
         assert lines == 19
+
+
+def test_replay_of_a_folder_with_a_recording_plays_it(recording):
+    with closing(open_source(f"replay:{recording}?line_rate=100000")) as source:
+        assert isinstance(source, RecordingSource)
+        assert source.line_rate == 100_000
+        assert source.read(np.zeros((BLOCK, 24), np.uint8), 1).lines == 8
+    with pytest.raises(InputError, match="for a recording; expected line_rate alone"):
+        open_source(f"replay:{recording}?block=32")
 
 
 def test_folder_of_images_is_still_one_of_images(tmp_path, recording):
