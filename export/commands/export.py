@@ -182,7 +182,9 @@ def _json(report: object) -> str:
 
 
 def _text(report: dict[str, str | float]) -> str:
+    from flawline.runtime.commands.info import figure
+
     return ", ".join(
-        f"{name.replace('_', ' ')} {value if isinstance(value, str) else format(value, '.3g')}"
+        f"{name.replace('_', ' ')} {value}" if isinstance(value, str) else figure(name, value)
         for name, value in report.items()
     )

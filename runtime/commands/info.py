@@ -29,6 +29,9 @@ _MEANING = {
     "global": "one Gaussian for all positions (stationary texture)",
 }
 _LABEL_WIDTH = 23
+_LARGE = 1e12
+# Smaller ones are roundings of arithmetic, of which the power of ten is told.
+_SMALL_SHARE = 1e-3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -172,12 +175,26 @@ def _report_rows(label: str, report: "dict[str, str | float] | None") -> Iterato
         yield label, "not measured"
         return
     figures = (
-        f"{name} {value:.3g}"
+        figure(name, value)
         for name, value in report.items()
         if not isinstance(value, str) and not name.endswith("tolerance")
     )
     yield label, ", ".join(figures)
     yield "    against", f"{report['reference']}"
+
+
+def figure(name: str, value: float) -> str:
+    """A number of a report with its name: counts whole, correlations and AUROC with their usual decimals, errors as shares."""
+    title = name.replace("_", " ")
+    if float(value).is_integer() and abs(value) < _LARGE:
+        return f"{title} {value:.0f}"
+    if name.endswith("correlation"):
+        return f"{title} {value:.3f}"
+    if name.endswith("auroc"):
+        return f"{title} {value:.4f}"
+    if "error" in name or name.endswith("drop"):
+        return f"{title} {value:.1%}" if abs(value) >= _SMALL_SHARE else f"{title} {value:.1e}"
+    return f"{title} {value:.3g}"
 
 
 def _size(size_bytes: int) -> str:

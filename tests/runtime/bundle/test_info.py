@@ -1,9 +1,11 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from flawline.__main__ import main
@@ -41,7 +43,7 @@ def test_text_says_what_was_fitted(parts: Any, tmp_path: Path, capsys: pytest.Ca
         "3 of 2 components, epsilon 0.01 of the mean feature variance, no shrinkage",
         "false reject rate 0.2, from 7 held-out good images",
         "20 images and 7 for the threshold, seed 3",
-        "Parity                 max_relative_error 0.0001\n    against            float64\n",
+        "Parity                 max relative error 1.0e-04\n    against            float64\n",
         "2 frames, whose scores must be met within 0.001",
         "RANDOM: drawn, not trained",
     ):
@@ -49,6 +51,35 @@ def test_text_says_what_was_fitted(parts: Any, tmp_path: Path, capsys: pytest.Ca
     for name, entry in written.manifest.files.items():
         assert name in text
         assert entry.sha256[:16] in text
+
+
+def test_figures_of_reports_are_those_that_a_person_reads(
+    parts: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parity = {
+        "reference": "float64",
+        "images": 1234.0,
+        "factor_error_max": 0.00024912345,
+        "factor_error_max_tolerance": 0.01,
+        "score_error_p99": 0.0491987654,
+        "rank_correlation": 0.99612345,
+        "image_auroc": 0.98765432,
+        "flipped_verdicts": 2.0,
+        "forged": 1e300,
+    }
+    given = parts(tie="global")
+    given = replace(given, manifest=msgspec.structs.replace(given.manifest, parity=parity))
+    text = info(capsys, str(given.write(tmp_path / "bundle").path))
+    (line,) = (line for line in text.splitlines() if line.startswith("Parity "))
+    assert sorted(line.removeprefix("Parity").strip().split(", ")) == [
+        "factor error max 2.5e-04",
+        "flipped verdicts 2",
+        "forged 1e+300",
+        "image auroc 0.9877",
+        "images 1234",
+        "rank correlation 0.996",
+        "score error p99 4.9%",
+    ]
 
 
 def test_text_names_trained_weights_and_what_was_not_done(
