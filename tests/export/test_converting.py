@@ -82,7 +82,7 @@ def test_a_graph_that_an_engine_refuses_halfway_is_one_line_that_names_the_preci
     words = ("--precision", precision, "--images", str(good_images), "--out", str(tmp_path / "out.flaw"))
     assert main(["export", str(tiny_bundle), *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"flawline export: in {precision}, ONNX Runtime refuses the feature graph: ")
+    assert line.startswith(f"flawline export: {tiny_bundle}: in {precision}, ONNX Runtime refuses the feature graph: ")
     assert list(tmp_path.iterdir()) == []
 
 
