@@ -1,6 +1,17 @@
 """Line cameras and what stands for them, behind one interface: blocks of lines, or the reason why there are none."""
 
-from flawline.runtime.cameras.source import BlockInfo, Source, Status, line_shape
-from flawline.runtime.cameras.spec import SCHEMES, FoundCamera, Scheme, open_source
+from flawline.runtime.cameras.found import FoundCamera
+from flawline.runtime.cameras.source import BlockInfo, CameraLostError, Source, Status, line_shape
+from flawline.runtime.cameras.spec import SCHEMES, Scheme, open_source
 
-__all__ = ["SCHEMES", "BlockInfo", "FoundCamera", "Scheme", "Source", "Status", "line_shape", "open_source"]
+__all__ = [
+    "SCHEMES",
+    "BlockInfo",
+    "CameraLostError",
+    "FoundCamera",
+    "Scheme",
+    "Source",
+    "Status",
+    "line_shape",
+    "open_source",
+]

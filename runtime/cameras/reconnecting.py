@@ -12,6 +12,25 @@ from flawline.runtime.images import Image
 REASON = "camera_lost"
 
 
+def opening(make: Callable[[], Source]) -> Callable[[], Source]:
+    """What opens a new source each time, and leaves nothing behind where that fails.
+
+    Args:
+        make: Makes a closed source.
+    """
+
+    def open_camera() -> Source:
+        source = make()
+        try:
+            source.open()
+        except BaseException:
+            source.close()
+            raise
+        return source
+
+    return open_camera
+
+
 class ReconnectingSource:
     """A source that opens another one again whenever that raises CameraLostError, see `Source`.
 
@@ -60,7 +79,9 @@ class ReconnectingSource:
     @property
     def counters(self) -> dict[str, int]:
         """See `Source`."""
-        counts = self._closed_counters + Counter(self._source.counters if self._source is not None else {})
+        counts = self._closed_counters.copy()
+        if self._source is not None:
+            counts.update(self._source.counters)
         return {
             **counts,
             "lines_sent": self._next_line,
@@ -96,7 +117,7 @@ class ReconnectingSource:
     def close(self) -> None:
         """See `Source`."""
         if self._source is not None:
-            self._closed_counters += Counter(self._source.counters)
+            self._closed_counters.update(self._source.counters)
             self._source.close()
             self._source = None
 
@@ -165,5 +186,5 @@ class ReconnectingSource:
     def _lost(self, lines: int, estimate: str) -> BlockInfo:
         first_line, now_ns = self._next_line, time.monotonic_ns()
         self._next_line += lines
-        detail = f"{self.spec} is away ({self._why}{self._refusal}); {estimate}"
+        detail = f"{self._why}{self._refusal}; {estimate}"
         return BlockInfo(Status.LOST, first_line, lines, self._clock.at(now_ns), now_ns, REASON, detail)

@@ -7,26 +7,13 @@ from urllib.parse import unquote
 
 import msgspec
 
+from flawline.runtime.cameras import pylon
+from flawline.runtime.cameras.features import CameraOptions
+from flawline.runtime.cameras.found import FoundCamera
 from flawline.runtime.cameras.recording import open_replay
 from flawline.runtime.cameras.replay import ReplayOptions
 from flawline.runtime.cameras.source import Source
 from flawline.runtime.errors import InputError
-
-
-class FoundCamera(NamedTuple):
-    """A camera that answered when its kind was looked for.
-
-    Attributes:
-        spec: Names it to `open_source`.
-        model: Vendor and model, as it says them.
-        serial: Serial number; empty if it says none.
-        address: Network address or path of its device; empty if there is none.
-    """
-
-    spec: str
-    model: str
-    serial: str
-    address: str
 
 
 class Scheme(NamedTuple):
@@ -52,6 +39,12 @@ SCHEMES = {
         ReplayOptions,
         open_replay,
         "replay:images?line_rate=20000&block=64&loop=2",
+    ),
+    "pylon": Scheme(
+        CameraOptions,
+        pylon.create,
+        "pylon:40012345?width=4096&block=256&line_rate=20000&feature.ExposureTime=40",
+        pylon.discover,
     ),
 }
 

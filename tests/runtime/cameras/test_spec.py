@@ -7,7 +7,7 @@ import pytest
 from flawline.runtime.cameras import open_source
 from flawline.runtime.cameras.replay import ReplayOptions, ReplaySource
 from flawline.runtime.cameras.spec import SCHEMES, Scheme
-from flawline.runtime.errors import InputError
+from flawline.runtime.errors import FlawlineError, InputError
 
 
 @pytest.mark.parametrize(
@@ -97,11 +97,13 @@ def test_parameters_reach_the_source(web):
         assert source.line_rate is None
 
 
-def test_examples_parse():
-    for name, scheme in SCHEMES.items():
-        assert scheme.example.startswith(f"{name}:")
-        with pytest.raises(InputError, match="images does not exist"):
-            open_source(scheme.example)
+@pytest.mark.parametrize("name", SCHEMES)
+def test_examples_parse(name):
+    example = SCHEMES[name].example
+    assert example.startswith(f"{name}:")
+    # Nothing that they name is there, and a library may not be installed.
+    with pytest.raises(FlawlineError, match=r"does not exist|does not answer|cannot be imported"):
+        open_source(example)
 
 
 def open_source_closing(spec: str):
