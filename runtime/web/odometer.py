@@ -112,6 +112,7 @@ class Odometer:
         self._counter = _Counter(self._fastest, counts_per_line)
         self._front = 0  # count behind the last new web
         self._at_front = False  # whether the last line that came was new web
+        self._lost_lines = 0  # camera lines that were lost since there was new web
         self._anchors = _Anchors()
         self.next_line: int | None = None
         self.reversed_lines = 0
@@ -152,10 +153,11 @@ class Odometer:
             self.next_line = self._next_camera_line
             return Stretch(slice(0, info.lines), info.first_line)
         begin, end = self._counter.advance(info, lost_lines)
+        self._lost_lines += lost_lines
         if end <= begin:
             self._not_forward(info.lines, begin, end)
             return None
-        return self._forward(info.lines, begin, end, lost_lines)
+        return self._forward(info.lines, begin, end)
 
     def lost(self, first_line: int, lines: int) -> Missing | None:
         """What lost lines most likely were of the web. With an encoder the next block tells for certain.
@@ -197,15 +199,14 @@ class Odometer:
             # Nothing was inspected yet: what passes backwards now is new when it comes again.
             self._front = end
 
-    def _forward(self, lines: int, begin: int, end: int, lost_lines: int) -> Stretch | None:
+    def _forward(self, lines: int, begin: int, end: int) -> Stretch | None:
         if self.next_line is None:
             self._counter.shift(-self._front)
             begin, end, self._front = begin - self._front, end - self._front, 0
             self.next_line = 0
-            self._at_front = lost_lines == 0
         travel = end - begin
         # Within a line of the front, a block right behind another one goes on, whatever the encoder's jitter.
-        goes_on = self._at_front and not lost_lines and abs(begin - self._front) * lines <= travel
+        goes_on = self._at_front and not self._lost_lines and abs(begin - self._front) * lines <= travel
         # The row that begins nearest to the front, of which it may miss half a line.
         seen = 0 if goes_on else max(0, -(-(2 * (self._front - begin) * lines - travel) // (2 * travel)))
         if seen >= lines:
@@ -214,7 +215,7 @@ class Odometer:
             return None
         self.repeated_lines += seen
         first = self._front if goes_on else begin + seen * travel // lines
-        skipped = 0 if goes_on else self._skipped(first, lost_lines, lines, travel)
+        skipped = 0 if goes_on else self._skipped(first, lines, travel)
         self.missing_lines += skipped
         line = self.next_line + skipped
         if self._counts_per_line is None:
@@ -225,9 +226,10 @@ class Odometer:
         grid = None if self._counts_per_line is None else self.next_line * self._counts_per_line
         self._front = max(end, self._front) if grid is None else grid
         self._at_front = True
+        self._lost_lines = 0
         return Stretch(slice(seen, lines), line)
 
-    def _skipped(self, first: int, lost_lines: int, lines: int, travel: int) -> int:
+    def _skipped(self, first: int, lines: int, travel: int) -> int:
         """Web lines between the front and the count at which new web begins again."""
         if self.next_line is None:
             return 0
@@ -235,9 +237,11 @@ class Odometer:
             nearest = -(-(2 * first - self._counts_per_line) // (2 * self._counts_per_line))
             return max(0, nearest - self.next_line)
         # Half a line is as good as none. Lines that the camera did not lose are not missing, however far they lie apart.
-        if not lost_lines or 2 * (first - self._front) * lines <= travel:
+        if not self._lost_lines or 2 * (first - self._front) * lines <= travel:
             return 0
-        return lost_lines if self._at_front else min(lost_lines, -(-(first - self._front) * lines // travel))
+        if self._at_front:
+            return self._lost_lines
+        return min(self._lost_lines, -(-(first - self._front) * lines // travel))
 
 
 class _Counter:

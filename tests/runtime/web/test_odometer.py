@@ -230,6 +230,47 @@ def test_memory_is_bounded_and_recent_positions_stay_exact(monkeypatch):
         assert feed.odometer.millimetres(8 * number) == pytest.approx(0.01 * ends[number])
 
 
+@pytest.mark.parametrize("counts_per_line", [None, 10])
+@pytest.mark.parametrize("seed", range(100))
+def test_random_walk_with_losses_places_every_row_where_it_was(counts_per_line, seed):
+    generator = np.random.default_rng(seed)
+    odometer = Odometer(mm_per_count=0.01, counts_per_line=counts_per_line)
+    start = int(generator.integers(0, 2**32))
+    camera_line = at = 0  # counts
+    front = origin = None
+    previous_end = 0
+    for _ in range(300):
+        lines = int(generator.integers(1, 20))
+        step = 10 if counts_per_line else int(generator.integers(6, 14))
+        step *= int(generator.choice([1, 1, 1, -1]))
+        begin, end = at, at + step * lines
+        at, camera_line = end, camera_line + lines
+        if generator.random() < 0.15:
+            continue  # lost
+        counts = {"encoder": (start + begin) % 2**32, "encoder_end": (start + end) % 2**32}
+        front = begin if front is None else front
+        stretch = odometer.locate(BlockInfo(Status.OK, camera_line - lines, lines, **counts))
+        if origin is None and step < 0:
+            front = end
+        elif origin is None:
+            origin, front = front, front
+        if stretch is None:
+            assert step < 0 or end <= front + step / 2
+            continue
+        assert step > 0
+        assert stretch.first_line >= previous_end
+        assert begin + step * stretch.rows.start >= front - step / 2
+        for row in (stretch.rows.start, lines - 1):
+            web_line = stretch.first_line + row - stretch.rows.start
+            assert (
+                abs(odometer.millimetres(web_line) * 100 - (begin + step * row - origin)) <= 13 / 2 + 1
+            )  # half of the longest line
+        front, previous_end = end, stretch.first_line + lines - stretch.rows.start
+    assert odometer.encoder_faults == 0
+    assert odometer.reversed_lines > 100
+    assert odometer.next_line == previous_end
+
+
 # A printed target: marks at known millimetres, seen by a camera whose lines are simulated one by one.
 
 MM_PER_COUNT = 0.01
