@@ -168,7 +168,7 @@ def test_the_error_of_the_factors_is_said_kept_and_shown(good_images, tiny_netwo
         f"within {report['factor_error_p99']:.1e} (99 % of them) to {report['factor_error_max']:.1e} (all)" in lines[-1]
     )
     assert main(["info", str(bundle.path)]) == 0
-    assert f"factor_error_max {report['factor_error_max']:.3g}, factor_error_p99 " in capsys.readouterr().out
+    assert f"factor error max {report['factor_error_max']:.1e}, factor error p99 " in capsys.readouterr().out
 
 
 def test_a_border_that_never_varies_is_within_the_error_of_the_maps(good_images, tiny_network, tmp_path):
