@@ -48,8 +48,13 @@ test: $(READY) $(PYCUDA) $(CUDA)/.ready $(TENSORRT)/.ready lint types ## everyth
 test-slow: $(READY) $(PYCUDA) $(TENSORRT)/.ready ## what takes longer
 	$(ONE_BLAS_THREAD) $(BIN)/python -m pytest -m "slow and not gpu"
 
-test-deps: ## Debian packages that some tests need (none yet)
-	@true
+DEBIAN_PACKAGES := libaravis-0.8-0 iproute2
+
+test-deps: ## Debian packages that some tests need, installed where it may be: Aravis with its fake camera
+	@if dpkg -s $(DEBIAN_PACKAGES) > /dev/null 2>&1; then true; \
+	elif [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(DEBIAN_PACKAGES) > /dev/null; \
+	else echo "tests of GigE Vision will be skipped without: sudo apt-get install $(DEBIAN_PACKAGES)"; fi
 
 lint: $(READY)
 	$(BIN)/ruff check .
