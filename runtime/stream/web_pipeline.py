@@ -204,7 +204,7 @@ class _Inspection:
         missing = self._odometer.lost(loss.first_line, loss.lines)
         self._report.loss(loss, missing)
         if self._settings.recorder is not None:
-            self._settings.recorder.lose(loss, None if missing is None else missing.first_line)
+            self._settings.recorder.lose(loss, self._odometer.next_line if missing is None else missing.first_line)
         if missing is not None:
             self._end()
 
@@ -213,12 +213,14 @@ class _Inspection:
         self._report.received(info.lines)
         stretch = self._odometer.locate(info)
         if settings.recorder is not None:
-            settings.recorder.add(block.pixels, info, None if stretch is None else stretch.first_line)
+            web_line = self._odometer.next_line if stretch is None else stretch.first_line
+            settings.recorder.add(block.pixels, info, web_line)
         if stretch is None:
             return
         lines = block.pixels[stretch.rows]
         if settings.flat_field is not None:
-            settings.flat_field(lines, info.runs_backwards)
+            # Of what runs backwards nothing is inspected.
+            settings.flat_field(lines)
         self._complete_ns = info.arrival_time_ns
         if self._inspector.next_line not in (None, stretch.first_line):
             self._end()
