@@ -147,7 +147,7 @@ def _read_bytes(path: Path) -> bytes:
 def _decode(data: bytes, header: Header) -> Image | None:
     buffer = np.frombuffer(data, np.uint8)
     flag = cv2.IMREAD_GRAYSCALE if header.mode == "grey" else cv2.IMREAD_COLOR
-    with _quiet:
+    with quiet:
         try:
             decoded: NDArray[Any] | None = cv2.imdecode(buffer, flag)
         except cv2.error:
@@ -192,7 +192,7 @@ def _log() -> Any:
     return cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2
 
 
-_quiet = _Quiet()
+quiet = _Quiet()
 
 
 def write_image(path: Path, image: Image) -> None:
@@ -213,7 +213,7 @@ def write_image(path: Path, image: Image) -> None:
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or not image.size:
         raise InputError(f"an array {image.dtype} {image.shape} is not an image; expected uint8 (h, w) or (h, w, 3)")
     stored = image if image.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
-    with _quiet:
+    with quiet:
         done, encoded = cv2.imencode(ending, stored)
     if not done:
         raise InputError(f"{path}: OpenCV cannot encode {image.shape} as {ending}; choose .png")

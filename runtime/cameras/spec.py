@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from flawline.runtime.cameras import pylon
+from flawline.runtime.cameras import gentl, pylon, video
 from flawline.runtime.cameras.features import CameraOptions
 from flawline.runtime.cameras.found import FoundCamera
 from flawline.runtime.cameras.recording import open_replay
@@ -40,11 +40,23 @@ SCHEMES = {
         open_replay,
         "replay:images?line_rate=20000&block=64&loop=2",
     ),
+    "video": Scheme(
+        video.VideoOptions,
+        video.create,
+        "video:web.mkv?line_rate=20000&block=256&loop=2",
+        video.discover,
+    ),
     "pylon": Scheme(
         CameraOptions,
         pylon.create,
         "pylon:40012345?width=4096&block=256&line_rate=20000&feature.ExposureTime=40",
         pylon.discover,
+    ),
+    "gentl": Scheme(
+        gentl.GenTLOptions,
+        gentl.create,
+        "gentl:SN42?producer=/opt/maker/producer.cti&width=4096&block=256&feature.ExposureTime=40",
+        gentl.discover,
     ),
 }
 
