@@ -23,6 +23,10 @@ COMMANDS = {
         "whether a bundle is whole and scores its golden frames as it should",
     ),
     "stream": ("flawline.runtime.commands.stream", "line camera to defects"),
+    "camera": (
+        "flawline.runtime.commands.camera",
+        "which line cameras are there, whether one holds its rate, flat fields",
+    ),
     "bench": (
         "flawline.benchmarks.commands.bench",
         "latency, kernels, accuracy, the effect of the projection, other packages",
