@@ -10,7 +10,7 @@ LIBRARY = "libcuda.so.1"
 OLDEST = (11, 4)
 """The first release of CUDA whose graphs are as they are used here; that of JetPack 5."""
 
-_OUT_OF_MEMORY = 2
+_STUB = 34
 
 
 class DriverError(DeviceError):
@@ -41,7 +41,7 @@ class Driver:
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
         number = ctypes.c_int()
-        self.call("cuDriverGetVersion", ctypes.byref(number))
+        self._begin("cuDriverGetVersion", ctypes.byref(number))
         self.version = (number.value // 1000, number.value % 1000 // 10)
         if self.version < OLDEST:
             raise DeviceError(
@@ -49,10 +49,7 @@ class Driver:
                     *self.version, *OLDEST
                 )
             )
-        try:
-            self.call("cuInit", 0)
-        except DriverError as error:
-            raise DeviceError(f"the NVIDIA driver finds no GPU that works: {error}") from error
+        self._begin("cuInit", 0)
 
     def call(self, name: str, *arguments: object) -> None:
         """Calls a function of the driver.
@@ -67,6 +64,18 @@ class Driver:
         code = getattr(self._library, name)(*arguments)
         if code:
             raise DriverError(f"{name}: {self._text(code)}", code)
+
+    def _begin(self, name: str, *arguments: object) -> None:
+        try:
+            self.call(name, *arguments)
+        except DriverError as error:
+            if error.code == _STUB:
+                # It knows no text of any error either.
+                raise DeviceError(
+                    f"{LIBRARY} is the stub that CUDA programs are linked with; expected the NVIDIA driver: take the "
+                    "folder of stubs out of LD_LIBRARY_PATH, or give the container its GPU"
+                ) from error
+            raise DeviceError(f"the NVIDIA driver finds no GPU that works: {error}") from error
 
     def _text(self, code: int) -> str:
         text = ctypes.c_char_p()

@@ -1,8 +1,10 @@
 """What is said where there is no GPU, or none that serves."""
 
+import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,31 @@ def test_a_driver_without_a_gpu_says_so(standin: StandIn) -> None:
     standin.reset(devices=0)
     with pytest.raises(DeviceError, match="finds no GPU that works: cuInit: no CUDA-capable device is detected"):
         Device()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (34, r"stub\.so is the stub that CUDA programs are linked with; expected the NVIDIA driver: .*LD_LIBRARY_PATH"),
+        (999, "the NVIDIA driver finds no GPU that works: cuDriverGetVersion: error 999"),
+    ],
+)
+def test_a_library_that_only_fails_is_told_in_a_line(
+    code: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the stub of the CUDA toolkit does, which knows no text of any error either."""
+    if shutil.which("cc") is None:
+        pytest.skip("a C compiler makes the library")
+    names = ("cuDriverGetVersion", "cuInit", "cuGetErrorString")
+    source = "".join(f"int {name}(void) {{ return {code}; }}\n" for name in names)
+    library = tmp_path / "stub.so"
+    command = ["cc", "-shared", "-fPIC", "-o", str(library), "-x", "c", "-"]
+    subprocess.run(command, input=source, text=True, check=True)
+    monkeypatch.setattr(driver, "LIBRARY", str(library))
+    driver.find_driver.cache_clear()
+    with pytest.raises(DeviceError, match=words):
+        Device()
+    driver.find_driver.cache_clear()
 
 
 def test_a_gpu_that_does_not_exist_is_refused(standin: StandIn) -> None:
