@@ -51,7 +51,7 @@ class Device:
         # First: without a driver, importing PyCUDA fails on a symbol or a library, which says nothing to anybody.
         self.driver: Driver = find_driver()
         self._number = number
-        self._require()
+        self.require()
         with _told("the GPU cannot be opened"):
             cuda.init()
             device = cuda.Device(number)
@@ -67,6 +67,15 @@ class Device:
         """Whether nothing can be done with it any more."""
         return self._number in _lost
 
+    def require(self) -> None:
+        """Refuses to go on with a GPU that is lost.
+
+        Raises:
+            DeviceError: It is.
+        """
+        if self.lost:
+            raise DeviceError(f"GPU {self._number} has failed; {_RESTART}")
+
     @contextmanager
     def current(self, doing: str) -> Iterator[None]:
         """Makes the context current in this thread for as long as the block runs.
@@ -77,7 +86,7 @@ class Device:
         Raises:
             DeviceError: The GPU refused something, or is lost.
         """
-        self._require()
+        self.require()
         try:
             with _told(f"the GPU failed {doing}"):
                 self._push()
@@ -85,7 +94,7 @@ class Device:
                     yield
                 except BaseException as error:
                     if isinstance(error, Exception):
-                        self._probe()
+                        self.is_dead()
                     with suppress(cuda.Error):  # what ended the block says more
                         self._pop()
                     raise
@@ -95,6 +104,18 @@ class Device:
                 raise DeviceError(f"{error}; {_RESTART}") from error
             raise
 
+    def is_dead(self) -> bool:
+        """Finds out whether it is lost, after an error. Only while the context is current.
+
+        A context that is dead says so to whoever waits for it.
+        """
+        try:
+            self.driver.call("cuCtxSynchronize")
+        except DriverError as error:
+            if error.code not in _PASSING:
+                _lost.add(self._number)
+        return self.lost
+
     def memory_bytes(self) -> tuple[int, int]:
         """Memory that is free, and all memory. Only while the context is current."""
         free, total = cuda.mem_get_info()
@@ -102,18 +123,6 @@ class Device:
             # What the host keeps of files counts as taken there, though it gives it up when asked.
             free = max(free, available_bytes() or 0)
         return free, total
-
-    def _require(self) -> None:
-        if self.lost:
-            raise DeviceError(f"GPU {self._number} has failed; {_RESTART}")
-
-    def _probe(self) -> None:
-        """Finds out whether it is lost: a context that is dead says so to whoever waits for it."""
-        try:
-            self.driver.call("cuCtxSynchronize")
-        except DriverError as error:
-            if error.code not in _PASSING:
-                _lost.add(self._number)
 
     def _push(self) -> None:
         try:

@@ -61,6 +61,8 @@ class Kernels:
         try:
             self._module = cuda.module_from_buffer(image)
         except (cuda.Error, UnicodeDecodeError) as error:
+            if device.is_dead():
+                raise DeviceError(f"the kernels cannot be loaded: {first_line(error)}") from error
             release = "{}.{}".format(*device.driver.version)
             raise DeviceError(
                 f"the driver, which supports CUDA {release}, refuses the kernels for {device.name} ({first_line(error)}); "

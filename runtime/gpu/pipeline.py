@@ -1,7 +1,7 @@
 """All that a detector has on a GPU: memory, kernels, the network's engine and the one stream that they work in."""
 
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,8 +12,7 @@ from flawline.runtime.bundle.manifest import Manifest
 from flawline.runtime.errors import FlawlineError
 from flawline.runtime.extras import LazyModule
 from flawline.runtime.gpu.buffers import Buffers
-from flawline.runtime.gpu.device import Device, first_line
-from flawline.runtime.gpu.driver import DriverError
+from flawline.runtime.gpu.device import Device, abandon, first_line
 from flawline.runtime.gpu.engine import GpuEngine
 from flawline.runtime.gpu.graph import Events, Graph
 from flawline.runtime.gpu.module import Kernels
@@ -78,7 +77,9 @@ class Pipeline:
         try:
             self._open(manifest, gaussians, open_engine, batch)
         except BaseException:
-            with suppress(DriverError):  # what ended it says more
+            if device.is_dead():
+                abandon(self._owned)
+            else:
                 self._owned.close()
             raise
         self.graph_refused = None if self.engine.capturable else f"{self.engine.name} cannot be captured"
@@ -209,7 +210,10 @@ class Pipeline:
                 shapes, kernels, buffers, self._frames, self._input, self._network_input, self._scoring(len(shapes))
             )
         except BaseException:
-            buffers.free()
+            if self._device.is_dead():
+                abandon(buffers)
+            else:
+                buffers.free()
             raise
 
     def _scoring(self, count: int) -> tuple[Call, ...]:

@@ -115,5 +115,6 @@ class GpuScorer:
 
     def _open_pipeline(self) -> Pipeline:
         if self._pipeline is None:
+            self._device.require()  # to open the bundle again would not help where it is lost
             raise FlawlineError("the detector is closed; open the bundle again")
         return self._pipeline

@@ -1,5 +1,6 @@
 """The whole frame on the stand-in driver: scores and maps are those of the CPU."""
 
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -166,6 +167,19 @@ def test_larger_frames_than_the_good_images_get_memory_once(
         for image in (larger, large, small):
             scorer(image)
         assert standin.calls("cuMemHostAlloc") == taken
+
+
+def test_a_frame_that_there_is_no_memory_for_is_refused_and_the_next_is_scored(
+    tiny: bundles.Bundle, frames: Frames, standin: StandIn
+) -> None:
+    large, usual = frames((4 * SHAPE[0], 4 * SHAPE[1]), SHAPE)
+    with on_gpu(tiny) as scorer:
+        expected = scorer.batch([usual])
+        standin.reset(fail="cuMemAlloc@1=2+")
+        with pytest.raises(ResourceError, match="MB of GPU memory cannot be had"):
+            scorer(large)
+        standin.reset()
+        assert_alike(scorer.batch([usual]), expected)
 
 
 def test_frames_of_many_sizes_do_not_fill_the_memory(tiny: bundles.Bundle, frames: Frames, standin: StandIn) -> None:
@@ -337,6 +351,19 @@ def test_too_little_memory_is_said_before_any_is_taken_with_the_dimension_that_f
         on_gpu(tiny)
 
 
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9, 0.99])
+def test_the_dimension_that_fits_is_the_largest_that_does(share: float, tiny: bundles.Bundle, standin: StandIn) -> None:
+    statistics = random_gaussians(gaussians(tiny.manifest, tiny.statistics), 100)
+    free = int(share * needed_bytes(tiny.manifest, statistics, 1))
+    standin.reset(memory_bytes=free)
+    with pytest.raises(ResourceError) as caught:
+        GpuScorer(Device(), tiny.manifest, statistics, emulated(tiny))
+    (dimension,) = (int(digits) for digits in re.findall(r"fit with --dim (\d+) or less", str(caught.value)))
+    fits, more = (needed_bytes(tiny.manifest, random_gaussians(statistics, d), 1) for d in (dimension, dimension + 1))
+    # Up to what allocations are rounded up by.
+    assert fits <= free < more + 256 * 8
+
+
 def random_gaussians(like: Gaussians, dimension: int) -> Gaussians:
     factors = pack(
         np.broadcast_to(np.eye(dimension, dtype=np.float32), (like.count, 1, dimension, dimension)), np.float16
@@ -413,10 +440,14 @@ FAULTS = {
 }
 
 
+LOST = "it is lost to this process: end the process and start it again"
+
+
 def assert_closed_by_a_frame(scorer: GpuScorer, image: np.ndarray, advice: str) -> None:
     with pytest.raises(DeviceError, match=f"^the GPU failed on a frame: .*; {advice}$"):
         scorer(image)
-    with pytest.raises(FlawlineError, match=r"^the detector is closed; open the bundle again$"):
+    again = f"GPU 0 has failed; {LOST}" if advice == LOST else "the detector is closed; open the bundle again"
+    with pytest.raises(FlawlineError, match=f"^{again}$"):
         scorer(image)
     scorer.close()
 
@@ -439,17 +470,45 @@ def test_a_gpu_that_fails_on_a_frame_closes_the_scorer(
         fault = "cuGraphLaunch@1=701"
     standin.reset(fail=fault)
     lost = fault.endswith("!")
-    advice = "it is lost to this process: end the process and start it again"
-    assert_closed_by_a_frame(scorer, image, advice if lost else "the detector is closed: open the bundle again")
+    assert_closed_by_a_frame(scorer, image, LOST if lost else "the detector is closed: open the bundle again")
     complaints = capfd.readouterr().err
     if lost:
-        with pytest.raises(DeviceError, match=f"^GPU 0 has failed; {advice}$"):
+        with pytest.raises(DeviceError, match=f"^GPU 0 has failed; {LOST}$"):
             on_gpu(tiny)
         # PyCUDA says that the context could not be given back, and not again for each of the dozens of things in it.
         assert complaints.count("PyCUDA WARNING") <= 2
         standin.restart()
     else:
         assert complaints == ""
+
+
+@pytest.mark.parametrize(
+    ("call", "doing"),
+    [
+        ("cuMemAlloc@3", "the GPU failed while it was set up"),
+        ("cuMemcpyHtoDAsync@2", "the GPU failed while it was set up"),
+        ("cuStreamSynchronize@1", "the GPU failed while it was set up"),
+        ("cuModuleLoadDataEx@1", "the kernels cannot be loaded"),
+    ],
+)
+def test_a_gpu_that_is_lost_while_it_is_set_up_says_so_and_little_else(
+    call: str, doing: str, tiny: bundles.Bundle, standin: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    standin.reset(fail=f"{call}=719")
+    with pytest.raises(DeviceError, match=f"^{doing}: {call.partition('@')[0]} failed: .*; {LOST}$"):
+        on_gpu(tiny)
+    assert capfd.readouterr().err.count("PyCUDA WARNING") <= 2
+    standin.restart()
+
+
+def test_a_gpu_that_is_lost_as_larger_frames_come_says_so_and_little_else(
+    tiny: bundles.Bundle, frames: Frames, standin: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scorer = on_gpu(tiny)
+    standin.reset(fail="cuMemcpyHtoDAsync@1=719")
+    assert_closed_by_a_frame(scorer, frames((2 * SHAPE[0], 2 * SHAPE[1]))[0], LOST)
+    assert capfd.readouterr().err.count("PyCUDA WARNING") <= 2
+    standin.restart()
 
 
 def test_what_an_engine_does_when_it_is_opened_is_over_before_the_first_frame(
