@@ -118,6 +118,16 @@ def standin(loaded_standin: StandIn, kernels_image: bytes, monkeypatch: pytest.M
 
 
 @pytest.fixture
+def gpu(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """The stand-in, where an emulated engine takes the place of TensorRT."""
+    monkeypatch.setattr(
+        "flawline.runtime.gpu.tensorrt_engines.tensorrt_opener",
+        lambda bundle, device, *, batch: emulated(bundle, batch),
+    )
+    return standin
+
+
+@pytest.fixture
 def frames() -> Callable[..., list[np.ndarray]]:
     """Makes grey frames, uint8 (height, width) each, of smooth and rough parts."""
 

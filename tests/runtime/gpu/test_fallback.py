@@ -14,20 +14,9 @@ from flawline.runtime.engines import try_engines
 from flawline.runtime.images import list_images, read_image, write_image
 from flawline.runtime.stream.pipeline import WARMUP_FRAMES
 from tests.emulation.standin import StandIn
-from tests.runtime.gpu.conftest import emulated
 
 Frames = Callable[..., list[np.ndarray]]
 SHAPE = (96, 128)
-
-
-@pytest.fixture
-def gpu(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    """The stand-in, where an emulated engine takes the place of TensorRT."""
-    monkeypatch.setattr(
-        "flawline.runtime.gpu.tensorrt_engines.tensorrt_opener",
-        lambda bundle, device, *, batch: emulated(bundle, batch),
-    )
-    return standin
 
 
 def test_results_say_which_engine_scored_them(tiny_bundle: Path, frames: Frames, gpu: StandIn) -> None:
