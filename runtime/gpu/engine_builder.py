@@ -16,7 +16,7 @@ from flawline.runtime.errors import EngineError, InputError
 from flawline.runtime.extras import LazyModule
 from flawline.runtime.gpu.engine_cache import EngineOptions
 from flawline.runtime.gpu.tensorrt import check_ports, port, shapes
-from flawline.runtime.gpu.tensorrt_log import one_line, open_log
+from flawline.runtime.gpu.tensorrt_log import one_line, open_log, starting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -78,6 +78,7 @@ def build_plan(
 
     Raises:
         MissingExtraError: TensorRT is not installed.
+        DeviceError: TensorRT does not work with this driver or GPU.
         InputError: TensorRT does not compute in this precision, or the device lacks the accelerator.
         EngineError: TensorRT refuses the graph; the message names the layer.
         BundleError: The graph does not have the inputs and outputs of the manifest.
@@ -86,7 +87,8 @@ def build_plan(
     precision = manifest.network.precision
     require_precision(precision)
     log = open_log()
-    builder = tensorrt.Builder(log)
+    with starting(log):
+        builder = tensorrt.Builder(log)
     network = builder.create_network(_network_flags())
     parser = _parse(features, network, log)
     _check_network(network, manifest)

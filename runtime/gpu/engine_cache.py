@@ -115,18 +115,24 @@ def read_engine(path: Path, wanted: EngineKey) -> Engine:
     try:
         with path.open("rb") as file:
             header = _read_header(file.readline(_HEADER_CAP_BYTES), file.readline(_HEADER_CAP_BYTES))
-            plan = file.read()
+            # Before the plan, of which there may be a gigabyte.
+            _require_same(path, header.key, wanted)
+            whole = os.fstat(file.fileno()).st_size - file.tell() == header.plan_bytes
+            plan = file.read() if whole else b""
     except OSError as error:
         raise EngineError(f"engine {path} cannot be read: {error.strerror}; {_AGAIN}") from error
     except ValueError as error:
         raise EngineError(f"engine {path} {error}; {_AGAIN}") from error
-    differences = _differences(header.key, wanted)
-    if differences:
-        built, expected = (", ".join(side) for side in zip(*differences, strict=True))
-        raise EngineError(f"engine {path} was built for {built}; expected one for {expected}: {_AGAIN}")
-    if len(plan) != header.plan_bytes or hashlib.sha256(plan).hexdigest() != header.plan_sha256:
+    if not whole or hashlib.sha256(plan).hexdigest() != header.plan_sha256:
         raise EngineError(f"engine {path} is damaged: not the bytes that were written; {_AGAIN}")
     return Engine(header.options, plan)
+
+
+def _require_same(path: Path, built: EngineKey, wanted: EngineKey) -> None:
+    differences = _differences(built, wanted)
+    if differences:
+        theirs, ours = (", ".join(side) for side in zip(*differences, strict=True))
+        raise EngineError(f"engine {path} was built for {theirs}; expected one for {ours}: {_AGAIN}")
 
 
 def _read_header(first: bytes, second: bytes) -> _Header:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flawline.runtime.backends.buffers import InputShape, OutputShapes, Port, check_signature
 from flawline.runtime.errors import BundleError, EngineError, FlawlineError
 from flawline.runtime.extras import LazyModule
-from flawline.runtime.gpu.tensorrt_log import open_log
+from flawline.runtime.gpu.tensorrt_log import open_log, starting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,6 +42,7 @@ class TensorRtEngine:
 
     Raises:
         MissingExtraError: TensorRT is not installed.
+        DeviceError: TensorRT does not work with this driver or GPU.
         EngineError: TensorRT refuses the engine, or its memory would not suffice.
         BundleError: The engine does not have the inputs and outputs of the manifest.
         FlawlineError: It failed.
@@ -56,12 +57,25 @@ class TensorRtEngine:
         # What an accelerator does is no work of a CUDA stream: https://github.com/NVIDIA/TensorRT/issues/3524
         self.capturable = engine.options.dla_core is None
         self._log = open_log()
-        self._runtime = tensorrt.Runtime(self._log)
+        self._context: Any = None
+        self._engine: Any = None
+        self._runtime: Any = None
+        try:
+            self._open(engine, manifest, batch)
+            self.enqueue(_DEFAULT_STREAM)
+        except BaseException:
+            # Now, while its memory is there: what was raised holds this object.
+            self.close()
+            raise
+
+    def _open(self, engine: Engine, manifest: Manifest, batch: int) -> None:
+        with starting(self._log):
+            self._runtime = tensorrt.Runtime(self._log)
         if engine.options.dla_core is not None:
             self._runtime.DLA_core = engine.options.dla_core
         self._engine = self._runtime.deserialize_cuda_engine(engine.plan)
         if self._engine is None:
-            raise EngineError(f"TensorRT refuses the engine: {self._log.reason()}; build it again on this device")
+            raise EngineError(f"TensorRT refuses the engine: {self._log.reason()}; delete it and build it again")
         check_ports(*_ports(self._engine), manifest, batch)
         self._context = self._engine.create_execution_context()
         if self._context is None:
@@ -71,7 +85,6 @@ class TensorRtEngine:
         bound = [self._context.set_tensor_address(name, address) for name, address in addresses]
         if not all(bound) or not self._context.set_input_shape(names[0], shapes(manifest, batch)[0]):
             raise EngineError(f"TensorRT refuses a batch of {batch} or its memory: {self._log.reason()}")
-        self.enqueue(_DEFAULT_STREAM)
 
     def enqueue(self, stream: int) -> None:
         """Launches the network on a CUDA stream and returns at once; see `GpuEngine.enqueue`."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from flawline.runtime import files
@@ -36,6 +38,9 @@ else:
 Say = Callable[[str], None]
 """Takes a line that tells what is being done."""
 
+# On standard error unless the program says otherwise: whoever waits for minutes must know what for.
+_log = logging.getLogger(__name__)
+
 
 def key_of(bundle: Bundle, device: Device, batch: int) -> EngineKey:
     """What an engine must have been built from and for to run a bundle here.
@@ -65,7 +70,7 @@ def key_of(bundle: Bundle, device: Device, batch: int) -> EngineKey:
 
 
 def tensorrt_opener(
-    bundle: Bundle, device: Device, *, batch: int, path: Path | None = None, say: Say = lambda line: None
+    bundle: Bundle, device: Device, *, batch: int, path: Path | None = None, say: Say = _log.warning
 ) -> EngineOpener:
     """What loads the engine of a bundle.
 
@@ -74,15 +79,19 @@ def tensorrt_opener(
         device: The GPU.
         batch: Frames that are run at once.
         path: An engine file, which is used or refused; None for the engine of the cache, which is built if it is not there.
-        say: Takes a line that tells why an engine is built.
+        say: Takes each line that tells why an engine is built; the logger of this module if nothing is named.
 
     Returns:
         A function that raises what `find_engine` and `TensorRtEngine` do.
     """
 
     def open_engine(input_address: int, output_addresses: tuple[int, ...]) -> TensorRtEngine:
-        engine = find_engine(bundle, key_of(bundle, device, batch), path=path, say=say)
-        return TensorRtEngine(engine, bundle.manifest, batch, input_address, output_addresses)
+        key = key_of(bundle, device, batch)
+        engine = find_engine(bundle, key, path=path, say=say)
+        try:
+            return TensorRtEngine(engine, bundle.manifest, batch, input_address, output_addresses)
+        except EngineError as error:
+            raise EngineError(f"{cache_path(key) if path is None else path}: {error}") from error
 
     return open_engine
 
@@ -112,11 +121,11 @@ def find_engine(bundle: Bundle, key: EngineKey, *, path: Path | None = None, say
 
 def kept_engine(key: EngineKey, *, say: Say) -> Engine | None:
     """The engine of the cache, if it is there and may be used; if it may not, `say` takes the reason."""
-    path = cache_path(key)
     try:
-        return read_engine(path, key) if path.exists() else None
+        return read_engine(cache_path(key), key)
     except EngineError as error:
-        say(str(error))
+        if not isinstance(error.__cause__, FileNotFoundError):
+            say(str(error))
         return None
 
 
@@ -134,7 +143,9 @@ def build_engine(bundle: Bundle, key: EngineKey, options: EngineOptions, *, say:
     """
     say(f"building an engine for {key.device} with TensorRT {key.tensorrt}; this takes minutes, once")
     timings = timing_cache_path(key)
-    known = timings.read_bytes() if timings.is_file() else b""
+    known = b""
+    with suppress(OSError):  # it only takes longer
+        known = timings.read_bytes()
     built = build_plan(bundle.features, bundle.manifest, batch=key.batch, options=options, timings=known)
     try:
         files.make_folder(timings.parent)

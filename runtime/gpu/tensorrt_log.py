@@ -3,8 +3,11 @@
 import functools
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from flawline.runtime.errors import DeviceError
 from flawline.runtime.extras import LazyModule
 from flawline.runtime.gpu.device import abandon
 
@@ -57,6 +60,25 @@ def _log() -> Any:
     log = Log()
     abandon(log)
     return log
+
+
+@contextmanager
+def starting(log: Any) -> Iterator[None]:
+    """For the first call of TensorRT in a block, which fails where it cannot work with the driver or the GPU at all.
+
+    Args:
+        log: What `open_log` gave, and what the call is given.
+
+    Raises:
+        DeviceError: It failed.
+    """
+    try:
+        yield
+    except TypeError as error:  # of pybind11, for a constructor that was given nothing
+        raise DeviceError(
+            f"TensorRT {tensorrt.__version__} does not start here: {log.reason()}; expected a driver and a GPU that this "
+            "version supports"
+        ) from error
 
 
 def one_line(message: str) -> str:

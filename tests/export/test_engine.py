@@ -4,6 +4,7 @@ It has the interface of TensorRT 11. Its engines run on no Jetson, and none runs
 """
 
 import os
+import re
 import signal
 import sys
 import warnings
@@ -13,7 +14,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -31,9 +32,16 @@ from flawline.runtime import bundle as bundles
 from flawline.runtime.errors import EngineError, InputError
 from flawline.runtime.gpu import driver, engine_builder, tensorrt, tensorrt_engines
 from flawline.runtime.gpu.engine_builder import Plan, build_plan
-from flawline.runtime.gpu.engine_cache import Engine, EngineKey, EngineOptions, cache_path, read_engine
-from flawline.runtime.gpu.tensorrt import TensorRtEngine
-from flawline.runtime.gpu.tensorrt_engines import find_engine, key_of
+from flawline.runtime.gpu.engine_cache import (
+    Engine,
+    EngineKey,
+    EngineOptions,
+    cache_path,
+    read_engine,
+    timing_cache_path,
+    write_engine,
+)
+from flawline.runtime.gpu.tensorrt_engines import find_engine, key_of, tensorrt_opener
 from flawline.runtime.images import list_images
 from flawline.runtime.precisions import Precision
 from tests.runtime.gpu.tensorrt_packages import tensorrt_folder
@@ -184,19 +192,27 @@ def test_an_interrupted_build_ends_without_ending_the_process(rtx: Executor, tin
     assert rtx.submit(interrupted_build, str(tiny_bundle)).result() == "interrupted"
 
 
-def open_on_nothing(path: str, plan: bytes) -> str:
-    manifest = bundles.read(path).manifest
-    with pytest.raises(EngineError) as caught:
-        TensorRtEngine(Engine(ON_THE_GPU, plan), manifest, 1, 256, [512, 1024])
-    return str(caught.value)
+def open_on_nothing(cache: str, path: str) -> tuple[str, str]:
+    """What is raised, and what was told before."""
+    os.environ["XDG_CACHE_HOME"] = cache
+    open_engine = tensorrt_opener(bundles.read(path), NoDevice(), batch=1)  # type: ignore[arg-type]
+    with redirect_stderr(StringIO()) as told, pytest.raises(EngineError) as caught:
+        open_engine(256, (512, 1024))
+    return str(caught.value), told.getvalue()
 
 
-def test_an_engine_that_cannot_run_here_is_refused(rtx: Executor, bundle: bundles.Bundle) -> None:
-    """As an engine of another device is, where there is a GPU."""
-    message = rtx.submit(open_on_nothing, str(bundle.path), plan_of(rtx, bundle, "fp32")).result()
-    assert message.startswith("TensorRT refuses the engine: ")
-    assert message.endswith("; build it again on this device")
-    assert "no reason given" not in message
+def test_an_engine_that_cannot_run_here_is_refused_and_named(
+    rtx: Executor, bundle: bundles.Bundle, tmp_path: Path
+) -> None:
+    """As one of a driver that was replaced since may be, where there is a GPU."""
+    message, told = rtx.submit(open_on_nothing, str(tmp_path), str(bundle.path)).result()
+    assert told.startswith("building an engine for Orin (nvgpu) with TensorRT ")
+    file, _, refusal = message.partition(": ")
+    assert Path(file).parent == tmp_path / "flawline/engines"
+    assert Path(file).is_file()
+    assert refusal.startswith("TensorRT refuses the engine: ")
+    assert refusal.endswith("; delete it and build it again")
+    assert "no reason given" not in refusal
 
 
 class Ran(NamedTuple):
@@ -280,6 +296,75 @@ def test_a_damaged_engine_of_the_cache_is_built_again(
     assert len(lines) == 2
     assert "is damaged" in lines[0]
     read_engine(kept, key)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        (
+            {"device": "NVIDIA Thor", "compute_capability": (11, 0)},
+            "was built for NVIDIA Thor, compute capability 11.0",
+        ),
+        ({"tensorrt": "10.3.0"}, "was built for TensorRT 10.3.0"),
+    ],
+    ids=["device", "version"],
+)
+def test_the_command_builds_a_foreign_engine_of_the_cache_again_and_says_why(
+    changed: dict[str, Any],
+    reason: str,
+    rtx: Executor,
+    bundle: bundles.Bundle,
+    key: EngineKey,
+    kept: Path,
+    tmp_path: Path,
+) -> None:
+    kept.parent.mkdir(parents=True)
+    write_engine(kept, msgspec.structs.replace(key, **changed), Engine(ON_THE_GPU, b"of another place"))
+    words = ["export", str(bundle.path), "--to", "engine", "--precision", "fp16", "--batch", "2"]
+    ran = rtx.submit(run_command, str(tmp_path), words).result()
+    first, second = ran.err.splitlines()
+    assert ran.status == 0
+    assert first.startswith(f"engine {kept} {reason}; expected one for ")
+    assert second.startswith("building an engine for Orin (nvgpu)")
+    assert len(read_engine(kept, key).plan) > 1000
+
+
+def test_the_command_refuses_a_network_whose_maps_are_not_those_of_the_factors(
+    rtx: Executor, tiny_bundle: Path, tiny_network: Path, good_images: Path, tmp_path: Path
+) -> None:
+    bundle = bundles.read(tiny_bundle)
+    options = FitOptions(
+        backbone=str(tiny_network), layers=("fine", "coarse"), image_size=64, dimension=6, threads=1, smoothing_px=4.0
+    )
+    other = fit_bundle(list_images(good_images), tmp_path / "other.flaw", options)
+    assert other.manifest.projection.dimension != bundle.manifest.projection.dimension
+    mixed = bundles.write(
+        tmp_path / "mixed.flaw", bundle.manifest, other.features, dict(bundle.statistics), bundle.golden
+    )
+    words = ["export", str(mixed.path), "--to", "engine", "--out", str(tmp_path / "part.engine")]
+    ran = rtx.submit(run_command, str(tmp_path), words).result()
+    building, refusal = ran.err.splitlines()
+    assert (ran.status, ran.out) == (2, "")
+    assert building.startswith("building an engine")
+    assert re.fullmatch(r"flawline export: .*\b6\b.*; the manifest says .*\b10\b.*", refusal), refusal
+    assert not (tmp_path / "part.engine").exists()
+
+
+def test_timings_that_cannot_be_read_do_no_harm(
+    rtx: Executor, bundle: bundles.Bundle, key: EngineKey, kept: Path, tmp_path: Path
+) -> None:
+    timing_cache_path(key).mkdir(parents=True)
+    engine, lines = rtx.submit(found, str(tmp_path), str(bundle.path), key, None).result()
+    assert lines[-1].startswith("the next engine will take as long: ")
+    assert read_engine(kept, key) == engine
+
+
+def test_a_cache_that_cannot_be_looked_at_is_told_in_a_line(
+    rtx: Executor, bundle: bundles.Bundle, tmp_path: Path
+) -> None:
+    ran = rtx.submit(run_command, str(tmp_path / ("n" * 300)), ["export", str(bundle.path), "--to", "engine"]).result()
+    assert (ran.status, ran.out, len(ran.err.splitlines())) == (2, "", 1)
+    assert "File name too long" in ran.err
 
 
 def test_a_named_engine_for_another_device_is_refused_and_left_alone(

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from flawline.runtime import bundle as bundles
-from flawline.runtime.errors import BundleError, EngineError, FlawlineError, InputError
+from flawline.runtime.errors import BundleError, DeviceError, EngineError, FlawlineError, InputError
 from flawline.runtime.gpu import engine_builder, tensorrt, tensorrt_log
 from flawline.runtime.gpu.engine_builder import Plan, build_plan
 from flawline.runtime.gpu.engine_cache import Engine, EngineOptions
@@ -325,7 +325,7 @@ def test_an_engine_of_an_accelerator_is_not_captured(core: int | None, capturabl
         (
             "Runtime.deserialize_cuda_engine",
             None,
-            "TensorRT refuses the engine: because; build it again on this device",
+            "TensorRT refuses the engine: because; delete it and build it again",
         ),
         ("ICudaEngine.create_execution_context", None, "TensorRT cannot get the engine ready: because"),
         ("IExecutionContext.set_tensor_address", False, "TensorRT refuses a batch of 4 or its memory: because"),
@@ -336,6 +336,31 @@ def test_an_engine_that_cannot_be_opened_says_why(rig: Rig, call: str, answer: o
     rig.api.answers[call] = rig.failing(answer, "because")
     with pytest.raises(EngineError, match=f"^{message}$"):
         rig.open()
+
+
+@pytest.mark.parametrize("call", ["Runtime.deserialize_cuda_engine", "IExecutionContext.execute_async_v3"])
+def test_an_engine_that_cannot_be_opened_is_let_go(rig: Rig, call: str) -> None:
+    """What was raised may be kept, and the memory that the engine works on is freed long before."""
+    rig.api.answers[call] = rig.failing(None if "deserialize" in call else False, "because")
+    with pytest.raises(FlawlineError) as caught:
+        rig.open()
+    gc.collect()
+    living = {one.declared.__name__ for one in gc.get_objects() if type(one) is DeclaredObject}
+    assert not living & {"Runtime", "ICudaEngine", "IExecutionContext"}
+    del caught
+
+
+@pytest.mark.parametrize("use", [Rig.build, Rig.open], ids=["network", "engine"])
+def test_a_tensorrt_that_does_not_start_is_told_in_a_line(
+    rig: Rig, use: Callable[[Rig], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real bindings, which get nothing from the empty library behind them, as from one that refuses the driver."""
+    for module in MODULES:
+        monkeypatch.setattr(module, "tensorrt", rig.api._bindings)
+    with pytest.raises(
+        DeviceError, match=r"^TensorRT [0-9.]+ does not start here: .*; expected a driver and a GPU that"
+    ):
+        use(rig)
 
 
 def test_a_frame_that_fails_says_why(rig: Rig) -> None:

@@ -1,5 +1,7 @@
 """Engine files say what they are for, and nothing else is run with them."""
 
+import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,16 @@ def flipped(data: bytes) -> bytes:
 def test_a_damaged_engine_is_refused(damage: Callable[[bytes], bytes], message: str, path: Path) -> None:
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(EngineError, match=message):
+        read_engine(path, KEY)
+
+
+@pytest.mark.parametrize("plan", [b"", ENGINE.plan * 2], ids=["less", "more"])
+def test_a_plan_of_another_length_than_was_written_is_not_read(plan: bytes, path: Path) -> None:
+    """Not even where the hash is that of what is read."""
+    header, _, _ = path.read_bytes().partition(b"}\n")
+    digest = hashlib.sha256(b"").hexdigest().encode()
+    path.write_bytes(re.sub(rb'"plan_sha256":"\w+"', b'"plan_sha256":"' + digest + b'"', header) + b"}\n" + plan)
+    with pytest.raises(EngineError, match="is damaged: not the bytes that were written"):
         read_engine(path, KEY)
 
 
