@@ -153,9 +153,10 @@ class Detector:
         try:
             scores, maps = self._scorer.batch(frames)
         except DeviceError as error:
-            self.close()
             if not self._fallback:
+                # The scorer has closed itself, and knows what would help.
                 raise
+            self.close()
             self._fall_back(error)
             scores, maps = self._scorer.batch(frames)
         start = time.perf_counter_ns()

@@ -42,6 +42,18 @@ def test_a_gpu_that_fails_closes_the_detector(tiny_bundle: Path, frames: Frames,
             detector(image)
 
 
+def test_a_gpu_that_is_lost_is_not_opened_again_in_the_same_process(
+    tiny_bundle: Path, frames: Frames, gpu: StandIn
+) -> None:
+    (image,) = frames(SHAPE)
+    with Detector.open(tiny_bundle, backend="tensorrt") as detector:
+        gpu.reset(fail="cuLaunchKernel@1=719")
+        for words in ("the GPU failed on a frame: .*", "GPU 0 has failed"):
+            with pytest.raises(DeviceError, match=f"^{words}; it is lost to this process: end the process and start"):
+                detector(image)
+    gpu.restart()
+
+
 def test_with_fallback_the_frame_and_all_that_follow_are_scored_on_the_cpu(
     tiny_bundle: Path, frames: Frames, gpu: StandIn
 ) -> None:
