@@ -1,5 +1,6 @@
 """Several Gaussians where one is too few: a texture has more than one way to be normal."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 else:
     mixture = LazyModule("sklearn.mixture", "pip install 'flawline[fit]'")
 
-_SAMPLE = 20_000
+SAMPLE = 20_000
+"""Embeddings per Gaussian that a mixture is fitted to."""
+
 _MINIMUM_PER_COMPONENT = 2
 
 
@@ -43,13 +46,26 @@ def fit_mixtures(
     Raises:
         InputError: A Gaussian has too few embeddings for K components.
     """
-    dimension = embeddings.shape[2]
-    gaussians = int(assigned.max()) + 1
-    mean = np.empty((gaussians, components, dimension))
-    covariance = np.empty((gaussians, components, dimension, dimension))
     generator = np.random.Generator(np.random.Philox(key=seed))
-    for g in range(gaussians):
-        values = draw_embeddings(embeddings, np.flatnonzero(assigned == g), generator)
+    drawn = (
+        draw_embeddings(embeddings, np.flatnonzero(assigned == g), generator) for g in range(int(assigned.max()) + 1)
+    )
+    return fit_each(drawn, components, seed)
+
+
+def fit_each(samples: Iterable[npt.NDArray[np.float64]], components: int, seed: int) -> Mixture:
+    """Fits a mixture of K full-covariance Gaussians to each sample, by expectation maximisation.
+
+    Args:
+        samples: float64 (n, d) of each Gaussian.
+        components: Components K.
+        seed: Seed of the start.
+
+    Raises:
+        InputError: A sample is too small for K components.
+    """
+    means, covariances = [], []
+    for values in samples:
         if len(values) < _MINIMUM_PER_COMPONENT * components:
             raise InputError(
                 f"{len(values)} embeddings per Gaussian do not suffice for {components} components; "
@@ -65,9 +81,9 @@ def fit_mixtures(
             tol=1e-2,
         )
         model.fit(values)
-        mean[g] = model.means_
-        covariance[g] = model.covariances_
-    return Mixture(mean, covariance)
+        means.append(model.means_)
+        covariances.append(model.covariances_)
+    return Mixture(np.stack(means), np.stack(covariances))
 
 
 def draw_embeddings(
@@ -84,7 +100,7 @@ def draw_embeddings(
         float64 (n, d).
     """
     total = len(embeddings) * len(positions)
-    if total > _SAMPLE:
-        chosen = generator.choice(total, _SAMPLE, replace=False)
+    if total > SAMPLE:
+        chosen = generator.choice(total, SAMPLE, replace=False)
         return embeddings[chosen // len(positions), positions[chosen % len(positions)]].astype(np.float64)
     return embeddings[:, positions].reshape(total, -1).astype(np.float64)

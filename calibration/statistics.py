@@ -165,16 +165,27 @@ def collect(
         shrink_each(mixture, options.shrinkage, sample, assigned, options.seed)
     elif options.shrinkage is not None:
         shrink(mixture.covariance, options.shrinkage)
-    return _pack(mixture, assigned, count, options)
+    return pack_statistics(mixture, assigned, count * (assigned.size // len(mixture.mean)), options)
 
 
-def _pack(mixture: Mixture, assigned: npt.NDArray[np.int32], images: int, options: StatisticsOptions) -> Statistics:
+def pack_statistics(
+    mixture: Mixture, assigned: npt.NDArray[np.int32], vectors: int, options: StatisticsOptions
+) -> Statistics:
+    """Regularises covariances and packs their factors.
+
+    Args:
+        mixture: Means and covariances; the covariances are changed.
+        assigned: int32 (P,), the Gaussian of each position.
+        vectors: Embeddings behind each covariance, about whose mean it was taken.
+        options: How the images are modelled.
+
+    Raises:
+        InputError: Features do not vary, or a covariance is singular.
+    """
     gaussians, components, dimension = mixture.mean.shape
     flat = mixture.covariance.reshape(gaussians * components, dimension, dimension)
     added = regularisation(flat, options.epsilon, relative=options.epsilon_relative)
     dtype = FACTOR_DTYPES[options.factors]
-    # Vectors behind each covariance, about whose mean it was taken.
-    vectors = images * (assigned.size // gaussians)
     form = options.form or ("triangle" if components > 1 else smaller_form(vectors, dimension, dtype))
     if form == "triangle":
         packed = packed_factors(flat, added, dtype)

@@ -1,9 +1,15 @@
 """The manifest of a bundle before it is calibrated: what it says, and what it will take."""
 
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
 import numpy as np
 
 from flawline.calibration.gaussian import assignment
 from flawline.calibration.good_images import GoodImages
+from flawline.calibration.good_web import GoodWeb, Piece
 from flawline.calibration.memory import calibration_bytes
 from flawline.calibration.statistics import FACTOR_DTYPES, StatisticsOptions
 from flawline.export import factor_parity
@@ -31,19 +37,70 @@ def draft(good: GoodImages, images: Images, exported: Exported, options: FitOpti
         A manifest without parity, whose threshold no score reaches.
     """
     shrinks = good.smallest[0] >= exported.height and good.smallest[1] >= exported.width
+    paths = [path for path in images.fitted if isinstance(path, Path)]
+    return _draft(
+        exported,
+        options,
+        channels=good.channels,
+        interpolation="area" if shrinks else "linear",
+        source=good.size or (None, None),
+        counts=(len(images.fitted), len(images.held_out)),
+        fingerprint=good.fingerprint(paths),
+        covered_px=exported.height,
+        web=None,
+    )
+
+
+def draft_web(
+    good: GoodWeb, fitted: Sequence[Piece], held_out: Sequence[Piece], exported: Exported, options: FitOptions
+) -> facts.Manifest:
+    """The same of a web, whose strips count as images.
+
+    Args:
+        good: The good web.
+        fitted: Pieces of it that are fitted.
+        held_out: And those held out.
+        exported: The feature graph.
+        options: How the bundle is to be.
+    """
+    geometry = good.geometry
+    return _draft(
+        exported,
+        options,
+        channels=3 if fitted[0].channels == 3 else 1,
+        interpolation="linear",
+        source=(geometry.strip_lines, fitted[0].width),
+        counts=(good.strips(fitted), good.strips(held_out)),
+        fingerprint=hashlib.sha256("".join(sorted(piece.sha256 for piece in fitted)).encode()).hexdigest(),
+        covered_px=geometry.strip_lines + 2 * geometry.ring,
+        web=good.facts,
+    )
+
+
+def _draft(
+    exported: Exported,
+    options: FitOptions,
+    *,
+    channels: Literal[1, 3],
+    interpolation: Literal["area", "linear"],
+    source: tuple[int | None, int | None],
+    counts: tuple[int, int],
+    fingerprint: str,
+    covered_px: int,
+    web: facts.Web | None,
+) -> facts.Manifest:
     height, width = exported.map_size
     model = options.statistics
-    source_height, source_width = good.size or (None, None)
     return facts.Manifest(
         detector="padim",
         input=facts.Input(
             height=exported.height,
             width=exported.width,
-            channels=good.channels,
+            channels=channels,
             layout=options.layout,
-            interpolation="area" if shrinks else "linear",
-            source_height=source_height,
-            source_width=source_width,
+            interpolation=interpolation,
+            source_height=source[0],
+            source_width=source[1],
         ),
         network=exported.network,
         projection=exported.projection,
@@ -51,7 +108,7 @@ def draft(good: GoodImages, images: Images, exported: Exported, options: FitOpti
             height=height,
             width=width,
             upsampling=options.upsampling,
-            sigma=options.smoothing_px * height / exported.height,
+            sigma=options.smoothing_px * height / covered_px,
         ),
         gaussian=facts.Gaussian(
             tie=model.tie,
@@ -64,15 +121,16 @@ def draft(good: GoodImages, images: Images, exported: Exported, options: FitOpti
             block_rows=8,
         ),
         threshold=facts.Threshold(
-            false_reject_rate=options.false_reject_rate, score=_NO_THRESHOLD, calibration_images=len(images.held_out)
+            false_reject_rate=options.false_reject_rate, score=_NO_THRESHOLD, calibration_images=counts[1]
         ),
         fit=facts.Fit(
-            images=len(images.fitted),
-            calibration_images=len(images.held_out),
+            images=counts[0],
+            calibration_images=counts[1],
             group_by=options.group_by,
             seed=options.seed,
-            sources_sha256=good.fingerprint(images.fitted),
+            sources_sha256=fingerprint,
         ),
+        web=web,
         parity=None,
         golden=facts.GoldenFacts(relative_tolerance=_GOLDEN_TOLERANCE),
     )

@@ -152,6 +152,7 @@ def export_features(
     dimension: int | None,
     map_stride: int | None,
     seed: int,
+    crop: int = 0,
 ) -> Exported:
     """Adds preprocessing in front and the folded projection behind.
 
@@ -164,6 +165,7 @@ def export_features(
         map_stride: Input pixels per position of the map; the network's default if None. A network from an ONNX file has
             none: its map is as fine as its finest layer.
         seed: Of the projection.
+        crop: Frame pixels on each side that the maps leave out.
 
     Raises:
         InputError: The dimension is above the depth of the features, or the stride does not fit the layers.
@@ -172,16 +174,18 @@ def export_features(
     dimension = projected_dimension(backbone, projection, dimension)
     stored = projections.stored(projection, input_dimension=depth, dimension=dimension, seed=seed)
     matrix = None if stored is None else projections.expand(projection, stored, depth)
+    graph = backbone.graph
     features, outputs = compose(
-        backbone.graph,
-        height=backbone.size,
-        width=backbone.size,
+        graph,
+        height=graph.height,
+        width=graph.width,
         channels=channels,
         layout=layout,
         mean=backbone.mean,
         std=backbone.std,
         projection=matrix,
         map_stride=backbone.map_stride if map_stride is None else map_stride,
+        crop=crop,
     )
     return Exported(
         features=features,
@@ -198,8 +202,8 @@ def export_features(
             kind=projection, seed=seed, input_dimension=depth, dimension=dimension, generator=projections.GENERATOR
         ),
         stored_projection=stored,
-        height=backbone.size,
-        width=backbone.size,
+        height=graph.height,
+        width=graph.width,
         map_size=(outputs[0][1], outputs[0][2]),
         mean=backbone.mean,
         std=backbone.std,

@@ -10,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flawline.calibration import conformal
+from flawline.calibration.good_web import GoodWeb, Piece, Window
 from flawline.calibration.statistics import EmbeddingReader, Statistics, StatisticsOptions, collect
+from flawline.calibration.web_statistics import collect_web
+from flawline.calibration.web_threshold import WebModel, strip_maxima
 from flawline.export import factor_parity, fidelity, parity
 from flawline.export.features import Exported
 from flawline.runtime import bundle as bundles
@@ -33,16 +36,24 @@ _GOLDEN_FRAME_BYTES = 1 << 20
 _PARITY_IMAGES = 4
 
 
+Picture = Path | Window
+"""An image file, or a window of a web."""
+
+
 class Images(NamedTuple):
-    """Good images.
+    """Good images, or windows of good web.
 
     Attributes:
         fitted: Behind the statistics.
-        held_out: Behind the threshold and the proofs.
+        held_out: Behind the proofs, and behind the threshold unless there are pieces.
+        web: Where windows are from; None for images.
+        pieces: Of the web, held out: their strips are behind the threshold.
     """
 
-    fitted: Sequence[Path]
-    held_out: Sequence[Path]
+    fitted: Sequence[Picture]
+    held_out: Sequence[Picture]
+    web: GoodWeb | None = None
+    pieces: Sequence[Piece] = ()
 
 
 class Fitted(NamedTuple):
@@ -82,7 +93,7 @@ def fit_detector(
         InputError: The images do not suffice, or their features are not finite or do not vary.
         ParityError: Scores, or distances by the packed factors, are not those of the textbook formula.
     """
-    statistics = _collect(exported, manifest, images.fitted, options, threads)
+    statistics = _collect(exported, manifest, images, options, threads)
     model = msgspec.structs.replace(manifest.gaussian, form=statistics.gaussians.form, rank=statistics.gaussians.rank)
     manifest = msgspec.structs.replace(manifest, gaussian=model)
     with Scorer(
@@ -92,7 +103,11 @@ def fit_detector(
         backend=ENGINES[exported.network.precision][0],
         threads=threads,
     ) as scorer:
-        scores = score(scorer, images.held_out, "calibrating")
+        if images.web is None:
+            scores = score(scorer, images.held_out, "calibrating")
+        else:
+            web_model = WebModel(manifest, exported.features, gaussian_tensors(statistics.gaussians))
+            scores = strip_maxima(web_model, images.web, images.pieces, threads=threads)
         checked = evenly(images.held_out, _PARITY_IMAGES)
         report = parity.check(
             scorer,
@@ -131,17 +146,17 @@ def warn_of_few(manifest: facts.Manifest, images: int, say: Say) -> None:
         )
 
 
-def score(scorer: Scorer, paths: Sequence[Path], label: str) -> npt.NDArray[np.float32]:
+def score(scorer: Scorer, paths: Sequence[Picture], label: str) -> npt.NDArray[np.float32]:
     """Scores of images, float32 (n,), with a progress bar of that label."""
     return np.array([scorer(frame)[0] for frame in progress(frames(paths), total=len(paths), label=label)], np.float32)
 
 
-def frames(paths: Iterable[Path]) -> Iterator[Frame]:
+def frames(paths: Iterable[Picture]) -> Iterator[Frame]:
     """The images, one after the other."""
-    return (read_image(path) for path in paths)
+    return (picture.read() if isinstance(picture, Window) else read_image(picture) for picture in paths)
 
 
-def evenly(paths: Sequence[Path], count: int) -> list[Path]:
+def evenly(paths: Sequence[Picture], count: int) -> list[Picture]:
     """At most so many of the paths, spread evenly."""
     return [paths[index] for index in sorted({round(i) for i in np.linspace(0, len(paths) - 1, count)})]
 
@@ -160,17 +175,22 @@ def extractor_of(exported: Exported, manifest: facts.Manifest, *, threads: int, 
 
 
 def _collect(
-    exported: Exported, manifest: facts.Manifest, fitted: Sequence[Path], options: StatisticsOptions, threads: int
+    exported: Exported, manifest: facts.Manifest, images: Images, options: StatisticsOptions, threads: int
 ) -> Statistics:
+    fitted, dimension = images.fitted, manifest.projection.dimension
     with _reader(exported, manifest, threads) as reader:
+        if images.web is not None:
+            windows = [picture for picture in fitted if isinstance(picture, Window)]
+            watch = progress(windows, label="fitting", unit="window")
+            return collect_web(reader, windows, exported.map_size, dimension, options, watch)
         good = progress(frames(fitted), total=len(fitted), label="fitting")
-        return collect(reader, good, len(fitted), exported.map_size, manifest.projection.dimension, options)
+        return collect(reader, good, len(fitted), exported.map_size, dimension, options)
 
 
 def _check_factors(
     exported: Exported,
     manifest: facts.Manifest,
-    held_out: Sequence[Path],
+    held_out: Sequence[Picture],
     statistics: Statistics,
     options: StatisticsOptions,
     threads: int,
@@ -187,7 +207,7 @@ def _reader(exported: Exported, manifest: facts.Manifest, threads: int) -> Itera
         yield EmbeddingReader(extractor, exported.map_size, manifest.map.upsampling, threads=threads)
 
 
-def _golden(scorer: Scorer, manifest: facts.Manifest, paths: Sequence[Path]) -> list[bundles.Golden]:
+def _golden(scorer: Scorer, manifest: facts.Manifest, paths: Sequence[Picture]) -> list[bundles.Golden]:
     golden = []
     for frame in frames(paths):
         if frame.nbytes > _GOLDEN_FRAME_BYTES:

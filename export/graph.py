@@ -7,6 +7,7 @@ depth of the network; the sum over resolutions is left to the kernel behind the 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -44,6 +45,7 @@ def compose(
     projection: npt.NDArray[np.float32] | None,
     map_stride: int | None = None,
     map_size: tuple[int, int] | None = None,
+    crop: int = 0,
 ) -> tuple[bytes, list[tuple[str, int, int]]]:
     """Composes normalisation, network and projection into one graph.
 
@@ -63,6 +65,7 @@ def compose(
             every layer in channels of its own, zeros elsewhere, so that d = D.
         map_stride: Frame pixels per position of the map.
         map_size: Height and width of the map, instead of its stride. Without either it is that of the finest layer.
+        crop: Frame pixels on each side that the maps leave out; a multiple of every layer's stride.
 
     Returns:
         The ONNX file, the same bytes for the same arguments, and (name, height, width) of its outputs, finest first:
@@ -73,12 +76,14 @@ def compose(
     """
     if (height, width) != (graph.height, graph.width):
         raise InputError(f"frames of {height} x {width} for a network that was cut for {graph.height} x {graph.width}")
-    size = _map_size(graph, map_stride, map_size)
-    _check_projection(graph, projection)
     network = onnx.compose.add_prefix(graph.model, "network/")
     image, layers = f"network/{graph.input}", [f"network/{name}" for name in graph.layers]
 
     before, behind = Nodes(), Nodes()
+    if crop:
+        layers, graph = _crop(behind, graph, layers, crop)
+    size = _map_size(graph, (height - 2 * crop, width - 2 * crop), map_stride, map_size)
+    _check_projection(graph, projection)
     normalise(
         before,
         network,
@@ -126,16 +131,32 @@ def compose(
     return model.SerializeToString(deterministic=True), outputs
 
 
-def _map_size(graph: FeatureGraph, stride: int | None, size: tuple[int, int] | None) -> tuple[int, int]:
+def _crop(nodes: Nodes, graph: FeatureGraph, tensors: Sequence[str], crop: int) -> tuple[list[str], FeatureGraph]:
+    """The layers without what lies within `crop` frame pixels of their borders, and the graph with their sizes."""
+    axes = nodes.constant("crop/axes", np.array([2, 3]))
+    cropped, sizes = [], []
+    for tensor, stride, (h, w) in zip(tensors, graph.strides, graph.sizes, strict=True):
+        if crop % stride:
+            raise InputError(f"a border of {crop} px for {tensor} of stride {stride}; expected a multiple of it")
+        edge = crop // stride
+        ends = [nodes.constant(f"{tensor}/{name}", np.array([at, at])) for name, at in (("from", edge), ("to", -edge))]
+        cropped.append(nodes.add("Slice", [tensor, *ends, axes], f"{tensor}/cropped"))
+        sizes.append((h - 2 * edge, w - 2 * edge))
+    return cropped, replace(graph, sizes=tuple(sizes))
+
+
+def _map_size(
+    graph: FeatureGraph, covered: tuple[int, int], stride: int | None, size: tuple[int, int] | None
+) -> tuple[int, int]:
     finest = max(graph.sizes)
     if stride is not None and size is not None:
         raise InputError(
             f"received a map stride of {stride} and a map size of {size[0]} x {size[1]}; expected one of them"
         )
     if stride is not None:
-        if stride < 1 or graph.height % stride or graph.width % stride:
-            raise InputError(f"map stride {stride} does not divide frames of {graph.height} x {graph.width}")
-        size = graph.height // stride, graph.width // stride
+        if stride < 1 or covered[0] % stride or covered[1] % stride:
+            raise InputError(f"map stride {stride} does not divide frames of {covered[0]} x {covered[1]}")
+        size = covered[0] // stride, covered[1] // stride
     size = finest if size is None else size
     if size[0] > finest[0] or size[1] > finest[1] or min(size) < 1:
         raise InputError(

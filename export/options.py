@@ -17,6 +17,39 @@ def default_threads() -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WebOptions:
+    """What shapes a bundle for an endless web besides the rest.
+
+    Attributes:
+        strip_lines: Height of the strips whose maxima the threshold is calibrated on; rounded up to the network's stride.
+        tile_px: Width of a tile, likewise; the whole web for the tie `column`.
+        pixel_mm: Distance of neighbouring pixels, if known.
+        line_mm: Travel of the web per line, if known.
+        margin_px: Pixels inside each edge of the web that are masked; None for a web that is not looked for edges.
+        shading_px: What changes over more pixels than these is taken out as shading; None for nothing.
+    """
+
+    strip_lines: int = 256
+    tile_px: int = 256
+    pixel_mm: float | None = None
+    line_mm: float | None = None
+    margin_px: int | None = 32
+    shading_px: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that no web could make sense of."""
+        for name, value, most in (
+            ("strips", self.strip_lines, 8192),
+            ("tiles", self.tile_px, 16384),
+            ("shading", self.shading_px or 1, 65536),
+        ):
+            if not 1 <= value <= most:
+                raise InputError(f"{name} of {value} px; expected 1 to {most}")
+        if self.margin_px is not None and not 0 <= self.margin_px <= 65536:
+            raise InputError(f"a margin of {self.margin_px} px at the edges; expected 0 to 65536")
+
+
+@dataclass(frozen=True, kw_only=True)
 class FitOptions:
     """Everything that shapes a bundle besides the images.
 
@@ -42,6 +75,7 @@ class FitOptions:
         skip_bad: Go on without images that cannot be read.
         seed: Seed of the projection, the split and every other draw.
         threads: Threads that compute.
+        web: For an endless web; None for pictures.
     """
 
     backbone: str = "efficientnet-lite0"
@@ -65,6 +99,7 @@ class FitOptions:
     skip_bad: bool = False
     seed: int = 0
     threads: int = field(default_factory=default_threads)
+    web: WebOptions | None = None
 
     def __post_init__(self) -> None:
         """Refuses numbers that no images could make sense of."""

@@ -100,7 +100,9 @@ class Reference:
         mean, std = (torch.tensor(values, dtype=torch.float64) for values in (self._exported.mean, self._exported.std))
         image = ((pixels - mean) / std).permute(2, 0, 1)[None]
         with torch.inference_mode():
-            return [np.asarray(features[0].numpy(), np.float64) for features in network(image)]
+            maps = [np.asarray(features[0].numpy(), np.float64) for features in network(image)]
+        web = self._manifest.web
+        return maps if web is None else [_cropped(features, resized.shape[0], web.halo - web.ring) for features in maps]
 
     def _resample(self, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         rows, columns = (
@@ -108,6 +110,12 @@ class Reference:
             for source, target in zip(features.shape[1:], self._size, strict=True)
         )
         return np.asarray(np.einsum("ij,cjk,lk->ilc", rows, features, columns, optimize=True), np.float64)
+
+
+def _cropped(features: npt.NDArray[np.float64], height: int, border_px: int) -> npt.NDArray[np.float64]:
+    """The map (c, h, w) of an image of that height without what lies near its border."""
+    edge = border_px * features.shape[1] // height
+    return features[:, edge : features.shape[1] - edge, edge : features.shape[2] - edge]
 
 
 def _resampling(source: int, target: int, upsampling: Upsampling) -> npt.NDArray[np.float64]:

@@ -4,7 +4,6 @@ What the precision does to the features is then part of the model of normal.
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -15,7 +14,7 @@ from flawline.calibration.statistics import StatisticsOptions
 from flawline.export import fidelity, quantise
 from flawline.export.calibrated import Calibrated, calibrate
 from flawline.export.features import Exported
-from flawline.export.fitting import Fitted, Images, Say, evenly, extractor_of, fit_detector, frames, score
+from flawline.export.fitting import Fitted, Images, Picture, Say, evenly, extractor_of, fit_detector, frames, score
 from flawline.export.half import to_fp16
 from flawline.export.labelled import Labelled
 from flawline.export.sensitivity import layers_to_keep, sensitivity
@@ -154,7 +153,7 @@ def _calibrate(reference: FloatDetector, images: Images, threads: int) -> Calibr
     return calibrate(reference.exported.features, _inputs(reference, chosen, threads), len(chosen), threads=threads)
 
 
-def _inputs(reference: FloatDetector, paths: Sequence[Path], threads: int) -> Iterator[npt.NDArray[np.uint8]]:
+def _inputs(reference: FloatDetector, paths: Sequence[Picture], threads: int) -> Iterator[npt.NDArray[np.uint8]]:
     """The images as the feature graph takes them."""
     with extractor_of(reference.exported, reference.manifest, threads=threads) as extractor:
         for frame in frames(paths):

@@ -10,22 +10,28 @@ TensorRT, fp16 for GPUs.
   flawline fit good/ --out part.flaw
   flawline fit good/ --out part.flaw --backbone resnet18 --weights resnet18.pth --dim 64
   flawline fit good/ --out part.flaw --backbone net.onnx --layers relu_2,relu_5
+  flawline fit rolls/ --web --out fabric.flaw --backbone resnet18 --components 8 --shading 512
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flawline.export.commands.options import add_model, add_network, fit_options
+from flawline.export.commands.options import add_model, add_network, chosen, fit_options
 from flawline.export.features import DEFAULT_DIMENSION
-from flawline.export.options import FitOptions
+from flawline.export.options import FitOptions, WebOptions
+from flawline.runtime.errors import InputError
 from flawline.runtime.precisions import PRECISIONS
+
+if TYPE_CHECKING:
+    from flawline.runtime.bundle import Bundle
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     default = FitOptions()
-    parser.add_argument("good", metavar="GOOD_DIR", type=Path, help="folder of good images")
+    parser.add_argument("good", metavar="GOOD_DIR", help="folder of good images; of pieces, or a source, of good web")
     parser.add_argument("--out", metavar="BUNDLE", type=Path, required=True, help="bundle to make; must not exist")
     network = parser.add_argument_group("network")
     add_network(network)
@@ -60,27 +66,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="with --precision, also compare AUROC on this folder (MVTec layout: test/good, test/KIND)",
     )
+    add_web(parser)
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of every random draw (default: %(default)s)")
     parser.add_argument("--threads", metavar="N", type=int, default=default.threads, help="default: all cores")
     parser.add_argument("--json", action="store_true", help="print the manifest's facts as JSON")
 
 
+def add_web(parser: argparse.ArgumentParser) -> None:
+    """Declares the options that go with a web."""
+    default = WebOptions()
+    web = parser.add_argument_group("webs", "an endless web from a line camera, at its own resolution")
+    web.add_argument(
+        "--web", action="store_true", help="GOOD_DIR holds pieces of web, or is a source such as replay:DIR"
+    )
+    web.add_argument(
+        "--strip-lines", metavar="N", type=int, help=f"height of a strip (default: {default.strip_lines} lines)"
+    )
+    web.add_argument(
+        "--tile", dest="tile_px", metavar="PX", type=int, help=f"width of a tile (default: {default.tile_px} px)"
+    )
+    web.add_argument(
+        "--pixel-pitch-mm", dest="pixel_mm", metavar="MM", type=float, help="distance of neighbouring pixels"
+    )
+    web.add_argument("--line-pitch-mm", dest="line_mm", metavar="MM", type=float, help="travel of the web per line")
+    web.add_argument(
+        "--edges-margin",
+        dest="margin_px",
+        metavar="PX",
+        type=int,
+        help=f"masked inside each edge of the web, such as a selvedge (default: {default.margin_px} px)",
+    )
+    web.add_argument("--no-edges", action="store_true", help="the web fills the image; do not look for its edges")
+    web.add_argument(
+        "--shading",
+        dest="shading_px",
+        metavar="PX",
+        type=int,
+        help="take out changes of brightness over more pixels than these (default: none)",
+    )
+
+
 def run(options: argparse.Namespace) -> int:
     """Fits and writes; prints what came of it."""
-    from flawline.export.fit import fit_bundle
-    from flawline.export.labelled import read_labelled
     from flawline.export.parity import ParityError
     from flawline.runtime.commands.info import as_json
-    from flawline.runtime.images import list_images
 
     try:
-        bundle = fit_bundle(
-            list_images(options.good),
-            options.out,
-            fit_options(options),
-            lambda line: sys.stderr.write(line + "\n"),
-            labelled=None if options.labelled is None else read_labelled(options.labelled),
-        )
+        bundle = _fit_web(options) if options.web else _fit_images(options)
     except ParityError as error:
         sys.stderr.write(f"flawline fit: {error}\n")
         return 1
@@ -92,3 +124,44 @@ def run(options: argparse.Namespace) -> int:
         f"false-reject rate of {threshold.false_reject_rate:g}, bundle {bundle.hash[:12]}\n"
     )
     return 0
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def _fit_images(options: argparse.Namespace) -> "Bundle":
+    from flawline.export.fit import fit_bundle
+    from flawline.export.labelled import read_labelled
+    from flawline.runtime.images import list_images
+
+    given = [
+        name
+        for name in ("strip_lines", "tile_px", "pixel_mm", "line_mm", "margin_px", "shading_px")
+        if vars(options)[name]
+    ]
+    if given or options.no_edges:
+        raise InputError("an option for webs is given without --web; expected --web as well")
+    return fit_bundle(
+        list_images(Path(options.good)),
+        options.out,
+        fit_options(options),
+        _say,
+        labelled=None if options.labelled is None else read_labelled(options.labelled),
+    )
+
+
+def _fit_web(options: argparse.Namespace) -> "Bundle":
+    from flawline.export.fit_web import fit_web_bundle
+
+    for name in ("labelled", "group_by", "calibration_images", "fit_images", "skip_bad"):
+        if getattr(options, name):
+            raise InputError(f"--{name.replace('_', '-')} is for folders of images; it does not go with --web")
+    if options.tie is None:
+        options.tie = "global"
+    chosen_web = chosen(WebOptions, options)
+    if options.no_edges:
+        if options.margin_px is not None:
+            raise InputError("--edges-margin with --no-edges; expected one of them")
+        chosen_web["margin_px"] = None
+    return fit_web_bundle(options.good, options.out, fit_options(options), WebOptions(**chosen_web), _say)

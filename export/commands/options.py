@@ -53,8 +53,8 @@ def add_model(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--tie",
         choices=TIES,
-        default=default.tie,
-        help="which positions share a Gaussian: none (aligned parts), a column or all (textures); default: %(default)s",
+        help="which positions share a Gaussian: none (aligned parts), a column or all (textures); "
+        f"default: {default.tie}, for webs global",
     )
     parser.add_argument(
         "--components", metavar="K", type=int, default=default.components, help="Gaussians per position, column or web"
