@@ -115,6 +115,7 @@ def check_golden(manifest: Manifest, tensors: Mapping[str, Array], where: str) -
     if scores is None or scores.ndim != 1:
         raise BundleError(f"{where} lacks the tensor scores of one axis; expected a score for every golden frame")
     channels = manifest.input.channels
+    window = (manifest.input.height, manifest.input.width)
     expected: dict[str, tuple[Any, tuple[int, ...]]] = {"scores": (np.float32, scores.shape)}
     for index in range(scores.size):
         frame = tensors.get(f"frame.{index}")
@@ -122,6 +123,11 @@ def check_golden(manifest: Manifest, tensors: Mapping[str, Array], where: str) -
             kind = "(height, width)" if channels == 1 else "(height, width, 3)"
             got = "missing" if frame is None else f"of shape {frame.shape}"
             raise BundleError(f"{where}: tensor frame.{index} is {got}; expected {kind}, as the manifest's input says")
+        if manifest.web is not None and frame.shape[:2] != window:
+            raise BundleError(
+                f"{where}: tensor frame.{index} is {frame.shape[0]} x {frame.shape[1]}; expected a window of a web, "
+                f"{window[0]} x {window[1]}, as the manifest's input says"
+            )
         expected[f"frame.{index}"] = (np.uint8, frame.shape)
         expected[f"map.{index}"] = (np.float32, (manifest.map.height, manifest.map.width))
     _check_shapes(tensors, expected, where)

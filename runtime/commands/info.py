@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from flawline.runtime.backends.selection import Candidate
-    from flawline.runtime.bundle import Bundle, Manifest
+    from flawline.runtime.bundle import Bundle, Manifest, Web
     from flawline.runtime.precisions import Precision
 
     Engines = Mapping[Precision, Sequence[Candidate]]
@@ -120,6 +120,24 @@ def _network_rows(manifest: "Manifest") -> Iterator[tuple[str, str]]:
     yield "Output", f"{outputs}; stride {network.total_stride} px"
     smoothing = f"smoothed by sigma {manifest.map.sigma:g}" if manifest.map.sigma else "not smoothed"
     yield "Map", f"{manifest.map.height} x {manifest.map.width} positions, {manifest.map.upsampling}, {smoothing}"
+    if manifest.web is not None:
+        yield from _web_rows(manifest, manifest.web)
+
+
+def _web_rows(manifest: "Manifest", web: "Web") -> Iterator[tuple[str, str]]:
+    height, width = manifest.input.height - 2 * web.halo, manifest.input.width - 2 * web.halo
+    yield "Web", f"strips of {height} lines in tiles of {width} px, with {web.halo} px of context (ring {web.ring} px)"
+    pitches = (("across", web.pixel_mm), ("along", web.line_mm))
+    known = ", ".join(f"{pitch:g} mm {direction}" for direction, pitch in pitches if pitch is not None)
+    yield "  pitch", known or "unknown: positions are in pixels and lines"
+    edges = "not looked for: the whole width is web"
+    if web.edges is not None:
+        edges = f"found on every line, {web.edges.margin_px} px inside each masked"
+    yield "  edges", edges
+    shading = "left in"
+    if web.shading is not None:
+        shading = f"brought to grey level {web.shading.target:g}, what is wider than {web.shading.width_px} px"
+    yield "  shading", shading
 
 
 def _statistics_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
@@ -139,10 +157,11 @@ def _fit_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
     threshold, fit, parity = bundle.manifest.threshold, bundle.manifest.fit, bundle.manifest.parity
     scores = bundle.statistics["calibration_scores"]
     rate = f"false reject rate {threshold.false_reject_rate:g}"
-    yield "Threshold", f"{threshold.score:.6g}, {rate}, from {threshold.calibration_images} held-out good images"
-    yield "  scores", f"{scores[0]:.6g} to {scores[-1]:.6g} on those images"
+    unit = "images" if bundle.manifest.web is None else "strips"
+    yield "Threshold", f"{threshold.score:.6g}, {rate}, from {threshold.calibration_images} held-out good {unit}"
+    yield "  scores", f"{scores[0]:.6g} to {scores[-1]:.6g} on those {unit}"
     groups = "" if fit.group_by is None else f", grouped by {fit.group_by}"
-    yield "Fit", f"{fit.images} images and {fit.calibration_images} for the threshold{groups}, seed {fit.seed}"
+    yield "Fit", f"{fit.images} {unit} and {fit.calibration_images} for the threshold{groups}, seed {fit.seed}"
     yield "  sources", f"sha256 {fit.sources_sha256[:16]}..."
     yield from _report_rows("Parity", parity)
     yield from _sensitivity_rows(bundle.manifest)
