@@ -25,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
-from flawline.runtime.commands import stream_web
+from flawline.runtime.commands import stream_web, web_options
 from flawline.runtime.commands.options import add_engine, add_fallback
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", metavar="MAX", type=count, help="end after so many frames")
     add_engine(parser)
     add_fallback(parser)
-    stream_web.add_arguments(parser, count, length)
+    web_options.add_arguments(parser, count, length)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -75,7 +75,6 @@ def run(options: argparse.Namespace) -> int:
     from flawline.runtime.images import use_threads
     from flawline.runtime.stream import PictureWriter
 
-    pitch = _pitch(options)
     use_threads(options.threads)
     bundle = read(options.bundle).select(options.precision)
     with contextlib.ExitStack() as stack:
@@ -83,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
         if options.thumbnails or options.overlays:
             pictures = PictureWriter(options.thumbnails, options.overlays)
         if bundle.manifest.web is None:
-            summary = _stream_frames(options, bundle, pitch, pictures, stack)
+            summary = _stream_frames(options, bundle, pictures, stack)
         else:
             source = stack.enter_context(contextlib.closing(open_source(options.source)))
             summary = stream_web.run(
@@ -97,7 +96,6 @@ def run(options: argparse.Namespace) -> int:
 def _stream_frames(
     options: argparse.Namespace,
     bundle: "Bundle",
-    pitch: "Pitch | None",
     pictures: "PictureWriter | None",
     stack: contextlib.ExitStack,
 ) -> "Summary":
@@ -105,6 +103,8 @@ def _stream_frames(
     from flawline.runtime.detector import Detector
     from flawline.runtime.stream import run as run_stream
 
+    web_options.refuse(options)
+    pitch = _pitch(options)
     detector = stack.enter_context(
         Detector(bundle, backend=options.backend, threads=options.threads, fallback=options.fallback)
     )

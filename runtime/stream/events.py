@@ -158,6 +158,32 @@ class Pictures(msgspec.Struct, frozen=True):
     failed: int = 0
 
 
+class Wander(msgspec.Struct, frozen=True):
+    """Where an edge of the web was, from the first pixel of a line: pixels, and millimetres if the pitch is known.
+
+    Attributes:
+        lines: Web lines on which it was measured.
+        mean_px: Mean.
+        min_px: Smallest.
+        max_px: Largest.
+        std_px: Standard deviation.
+        mean_mm: As `mean_px`.
+        min_mm: As `min_px`.
+        max_mm: As `max_px`.
+        std_mm: As `std_px`.
+    """
+
+    lines: int
+    mean_px: float
+    min_px: float
+    max_px: float
+    std_px: float
+    mean_mm: float | None
+    min_mm: float | None
+    max_mm: float | None
+    std_mm: float | None
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="summary"):
     """The account of a whole stream. `lines_received` plus all of `lines_lost` is `lines_sent`.
 
@@ -171,6 +197,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
         rejects: Scored frames, or strips, above the threshold.
         defects: Regions that were reported.
         late_defects: Those that had begun to pass the reject gate. Webs only.
+        suppressed_defects: Regions that were not reported, since there were too many in a strip. Webs only.
         bad_frames: Complete frames that the detector could not score. Frames only.
         bad_strips: Strips that the detector could not score. Webs only.
         lines_sent: Lines that the source accounted for.
@@ -182,6 +209,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
         gaps: Times that the web was not seen or not scored. Webs only.
         gap_lines: Web lines in them. Webs only.
         gap_mm: Their length, millimetres, if the pitch is known. Webs only.
+        left_edge: Wander of the web's left edge; None if edges are not looked for, or no line was inspected. Webs only.
+        right_edge: Of its right edge: the pixel behind the last. Webs only.
         lines_lost: Lost lines by reason.
         source_counters: What the source counted, and with it the reads that timed out and the blocks that it repeated.
         policy: What a full ring does.
@@ -207,6 +236,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
     rejects: int
     defects: int
     late_defects: int | UnsetType = UNSET
+    suppressed_defects: int | UnsetType = UNSET
     bad_frames: int | UnsetType = UNSET
     bad_strips: int | UnsetType = UNSET
     lines_sent: int
@@ -217,6 +247,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
     gaps: int | UnsetType = UNSET
     gap_lines: int | UnsetType = UNSET
     gap_mm: float | UnsetType | None = UNSET
+    left_edge: Wander | UnsetType | None = UNSET
+    right_edge: Wander | UnsetType | None = UNSET
     lines_lost: dict[str, int]
     source_counters: dict[str, int]
     policy: str

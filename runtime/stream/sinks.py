@@ -6,7 +6,7 @@ from typing import IO, Protocol
 import msgspec
 from msgspec import UNSET
 
-from flawline.runtime.stream.events import Defect, Event, Gap, Summary
+from flawline.runtime.stream.events import Defect, Event, Gap, Summary, Wander
 
 
 class DefectSink(Protocol):
@@ -95,7 +95,10 @@ def _defect_line(event: Defect) -> str:
 
 def _gap_line(event: Gap) -> str:
     reasons = ", ".join(f"{reason} {lines}" for reason, lines in event.reasons.items())
-    text = f"gap     lines {event.first_line} to {event.first_line + event.lines - 1}  {reasons}"
+    if event.lines:
+        text = f"gap     lines {event.first_line} to {event.first_line + event.lines - 1}  {reasons}"
+    else:
+        text = f"gap     before line {event.first_line}  {event.unscored_lines} lines of the web"
     return f"{text}: {event.detail}" if event.detail else text
 
 
@@ -110,7 +113,8 @@ def _summary_lines(summary: Summary) -> list[str]:
             "strips",
             summary.strips,
             summary.bad_strips,
-            f", {summary.late_defects} of them late",
+            f", {summary.late_defects} of them late"
+            + (f", {summary.suppressed_defects} more suppressed" if summary.suppressed_defects else ""),
         )
     lines = [
         f"{items}  {scored} scored, {summary.rejects} rejected, {bad} bad; {summary.defects} defects{late}",
@@ -123,6 +127,13 @@ def _summary_lines(summary: Summary) -> list[str]:
             f"web     {summary.lines_masked} lines masked, {summary.lines_flagged} flagged; "
             f"{summary.gaps} gaps of {summary.gap_lines} lines{length}"
         )
+        for side, edge in (("left", summary.left_edge), ("right", summary.right_edge)):
+            if isinstance(edge, Wander):
+                mm = "" if edge.mean_mm is None else f" ({edge.mean_mm:.2f} +- {edge.std_mm:.2f} mm)"
+                lines.append(
+                    f"edge    {side} at {edge.mean_px:.1f} +- {edge.std_px:.1f} px{mm}, "
+                    f"from {edge.min_px:.0f} to {edge.max_px:.0f}"
+                )
     times = {"latency": summary.latency_ms}
     if summary.defect_latency_ms is not UNSET:
         times["defects"] = summary.defect_latency_ms

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flawline.runtime.cameras.source import Source, line_shape
-from flawline.runtime.errors import InputError
+from flawline.runtime.errors import DeviceError, InputError
 from flawline.runtime.memory import require
 from flawline.runtime.stream.acquisition import Acquisition
 from flawline.runtime.stream.events import Defect, Ending, Summary
@@ -20,7 +20,7 @@ from flawline.runtime.web.finder import DefectFinder
 from flawline.runtime.web.flat_field import FlatFieldCorrector
 from flawline.runtime.web.geometry import Geometry
 from flawline.runtime.web.inspector import InspectedStrip, WebInspector
-from flawline.runtime.web.odometer import Odometer
+from flawline.runtime.web.odometer import Missing, Odometer
 from flawline.runtime.web.recorder import Recorder
 
 
@@ -37,6 +37,7 @@ class WebStream:
         max_defect_lines: Length after which a defect that goes on is reported as it is.
         merge_px: Pixels along and across the web that may lie between parts of one defect.
         min_area_px: Smallest defect, pixels of the web.
+        max_strip_defects: Defects that are told per strip, those with the highest peaks; None for all.
         pixel_mm: Distance of neighbouring pixels, if positions across the web are wanted in millimetres.
         line_mm: Travel of the web per line, likewise; where speed varies, that of the good web.
         gate_mm: From the camera's line to the reject gate, if defects that come too late for it are to be counted.
@@ -58,6 +59,7 @@ class WebStream:
     max_defect_lines: int
     merge_px: tuple[int, int] = (0, 0)
     min_area_px: int = 0
+    max_strip_defects: int | None = None
     pixel_mm: float | None = None
     line_mm: float | None = None
     gate_mm: float | None = None
@@ -85,9 +87,10 @@ class WebStream:
         Raises:
             FlawlineError: The source failed for good; the sinks have received the account.
             DeviceError: The GPU failed; likewise.
-                ResourceError: The ring would not fit into memory.
+            InputError: The source has lines of another width or colour than the inspector.
+            ResourceError: The ring would not fit into memory.
         """
-        self._check(source)
+        self.check(source)
         inspection = _Inspection(self)
         ring = Ring(self.ring_blocks, (source.block_lines, *line_shape(source)), self.policy)
         self.inspector.warm_up()
@@ -100,7 +103,8 @@ class WebStream:
             lambda ended, acquisition: inspection.summary(ended, source, acquisition, ring),
         )
 
-    def _check(self, source: Source) -> None:
+    def check(self, source: Source) -> None:
+        """Refuses a source whose lines do not fit, or whose blocks do not fit into memory; see `run`."""
         channels = self.inspector.bundle.manifest.input.channels
         if (source.width, source.channels) != (self.inspector.width, channels):
             raise InputError(
@@ -120,12 +124,13 @@ class _Inspection:
     def __init__(self, settings: WebStream) -> None:
         geometry = settings.inspector.geometry
         odometer = settings.odometer
-        millimetres = None if settings.line_mm is None else odometer.millimetres
+        millimetres = odometer.millimetres if odometer.has_encoder or settings.line_mm is not None else None
         strip_mm = (
             None
             if settings.line_mm is None
             else Geometry.of(settings.inspector.bundle.manifest).strip_lines * settings.line_mm
         )
+        web = settings.inspector.bundle.manifest.web
         self._settings = settings
         self._inspector = settings.inspector
         self._odometer = odometer
@@ -137,6 +142,7 @@ class _Inspection:
             max_lines=settings.max_defect_lines,
             merge_distance_px=settings.merge_px,
             min_area_px=settings.min_area_px,
+            most=settings.max_strip_defects,
             measures=Measures(millimetres, settings.pixel_mm, strip_mm, settings.gate_mm),
             pictures=settings.pictures,
         )
@@ -144,6 +150,8 @@ class _Inspection:
             settings.sinks,
             geometry.map_stride,
             millimetres=millimetres,
+            pixel_mm=settings.pixel_mm,
+            edges=web is not None and web.edges is not None,
             pictures=settings.pictures,
             progress=settings.progress,
         )
@@ -176,7 +184,9 @@ class _Inspection:
 
     def summary(self, ended: Ending, source: Source, acquisition: Acquisition, ring: Ring) -> Summary:
         """See `stream`."""
-        return self._report.summary(ended, source, acquisition, ring, self._counters(), self._troubles())
+        return self._report.summary(
+            ended, source, acquisition, ring, self._counters(), self._troubles(), self._finder.suppressed
+        )
 
     def _counters(self) -> Mapping[str, int]:
         odometer, recorder = self._odometer, self._settings.recorder
@@ -197,8 +207,9 @@ class _Inspection:
         return counters
 
     def _troubles(self) -> list[str]:
-        recorder = self._settings.recorder
-        return [recorder.error] if recorder is not None and recorder.error else []
+        recorder, fallen = self._settings.recorder, self._inspector.fallback_reason
+        troubles = [] if fallen is None else [f"{self._inspector.backend} has taken over: {fallen}"]
+        return troubles + ([recorder.error] if recorder is not None and recorder.error else [])
 
     def _lose(self, loss: Loss) -> None:
         missing = self._odometer.lost(loss.first_line, loss.lines)
@@ -215,6 +226,9 @@ class _Inspection:
         if settings.recorder is not None:
             web_line = self._odometer.next_line if stretch is None else stretch.first_line
             settings.recorder.add(block.pixels, info, web_line)
+            if not self._received and web_line is not None:
+                # Played again, positions are counted from the first block as well.
+                settings.recorder.keep(web_line, web_line, margin_lines=0)
         if stretch is None:
             return
         lines = block.pixels[stretch.rows]
@@ -222,8 +236,10 @@ class _Inspection:
             # Of what runs backwards nothing is inspected.
             settings.flat_field(lines)
         self._complete_ns = info.arrival_time_ns
-        if self._inspector.next_line not in (None, stretch.first_line):
+        expected = self._inspector.next_line
+        if expected is not None and expected != stretch.first_line:
             self._end()
+            self._report.unseen(Missing(expected, stretch.first_line - expected), info.first_line)
         self._finder.history.arrived(stretch.first_line, len(lines), info.camera_time_ns, info.arrival_time_ns)
         self._inspect(self._inspector.add(lines, stretch.first_line))
 
@@ -239,6 +255,9 @@ class _Inspection:
             self._tell(self._finder.add(strip))
             arrival = self._finder.history.arrival(strip.end - 1)
             arrival_ns = strip.start_ns if arrival is None else arrival.arrival_time_ns
+            if isinstance(strip.error, DeviceError):
+                self._tell(self._finder.cut())
+                raise strip.error
             if strip.error is None:
                 self._report.strip(
                     strip,

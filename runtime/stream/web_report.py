@@ -15,6 +15,7 @@ from flawline.runtime.stream.histogram import Histogram
 from flawline.runtime.stream.pictures import PictureWriter
 from flawline.runtime.stream.ring import Loss, Ring
 from flawline.runtime.stream.sinks import DefectSink
+from flawline.runtime.stream.wander import EdgeWander
 from flawline.runtime.web.inspector import InspectedStrip
 from flawline.runtime.web.odometer import Missing
 
@@ -26,6 +27,8 @@ class WebReport:
         sinks: Where events go. One that cannot take an event neither stops the stream nor the other sinks.
         map_stride: Lines per row of the anomaly map.
         millimetres: Position of the beginning of a web line, if known.
+        pixel_mm: Distance of neighbouring pixels, if known.
+        edges: Whether the edges of the web are measured.
         pictures: Writes thumbnails, if wanted; closed by `close`.
         progress: Called with the number of lines that came since the last call.
     """
@@ -36,12 +39,17 @@ class WebReport:
         map_stride: int,
         *,
         millimetres: Callable[[float], float] | None = None,
+        pixel_mm: float | None = None,
+        edges: bool = False,
         pictures: PictureWriter | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> None:
         self._account = Account(sinks, pictures, progress)
         self._map_stride = map_stride
         self._millimetres = millimetres
+        self._pixel_mm = pixel_mm
+        self._measures_edges = edges
+        self._left, self._right = EdgeWander(), EdgeWander()
         self._strips = self._bad_strips = self._late = self._masked_rows = self._flagged_rows = 0
         self._gaps = self._gap_lines = 0
         self._gap_mm = 0.0
@@ -60,6 +68,15 @@ class WebReport:
         """
         first_line, lines = (loss.first_line, 0) if missing is None else (missing.first_line, missing.lines)
         self._gap(loss.first_line, dict(loss.reasons), loss.detail, first_line, lines)
+
+    def unseen(self, missing: Missing, camera_line: int) -> None:
+        """Reports web that no line shows although no line was lost here: the encoder says that it went by.
+
+        Args:
+            missing: The web lines.
+            camera_line: The first line that came behind them.
+        """
+        self._gap(camera_line, {}, "the encoder ran on without lines", missing.first_line, missing.lines)
 
     def bad_strip(self, first_line: int, lines: int, error: FlawlineError) -> None:
         """Reports a strip that the detector could not score.
@@ -105,6 +122,9 @@ class WebReport:
         self._account.rejects += rejected
         self._account.lines_scored += len(strip.left)
         self._masked_rows += len(strip.rows.mask) - int(np.count_nonzero(strip.rows.mask.any(axis=1)))
+        if self._measures_edges:
+            self._left.add(strip.left)
+            self._right.add(strip.right)
         self._flagged_rows += int(np.count_nonzero(strip.rows.flagged))
         self._account.latency.add(done_ns - arrival_time_ns)
         stages = {**strip.timings_ns, "label": label_ns}
@@ -129,6 +149,7 @@ class WebReport:
         ring: Ring,
         counters: Mapping[str, int] | None = None,
         troubles: Sequence[str] = (),
+        suppressed: int = 0,
     ) -> Summary:
         """Gives the account and tells it to the sinks, once everything else has come to rest.
 
@@ -139,6 +160,7 @@ class WebReport:
             ring: Where its blocks waited.
             counters: More counters to be told with the source's, such as the odometer's.
             troubles: More explanations of failures.
+            suppressed: Defects that were not reported, since there were too many in a strip.
         """
         summary = self._account.summary(ended, source, acquisition, ring)
         summary = msgspec.structs.replace(
@@ -146,11 +168,14 @@ class WebReport:
             strips=self._strips,
             bad_strips=self._bad_strips,
             late_defects=self._late,
+            suppressed_defects=suppressed,
             lines_masked=self._masked_rows * self._map_stride,
             lines_flagged=self._flagged_rows * self._map_stride,
             gaps=self._gaps,
             gap_lines=self._gap_lines,
             gap_mm=None if self._millimetres is None else self._gap_mm,
+            left_edge=self._left.measured(self._pixel_mm),
+            right_edge=self._right.measured(self._pixel_mm),
             defect_latency_ms=self._defect_latency.percentiles(),
             stage_shares=self._account.stage_shares(),
             source_counters={**summary.source_counters, **(counters or {})},

@@ -1,10 +1,12 @@
 """Strips of the web's map in, defects out: labelled across strips, with pictures of them."""
 
+import heapq
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from flawline.runtime.memory import require
 from flawline.runtime.stream.events import Defect
 from flawline.runtime.stream.pictures import PictureWriter
 from flawline.runtime.web.components import Component
@@ -27,13 +29,18 @@ class DefectFinder:
         max_lines: Length after which a defect that goes on is reported as it is; rounded up to rows of the map.
         merge_distance_px: Pixels along and across the web that may lie between parts of one defect; rounded down.
         min_area_px: Smallest defect, pixels of the web; rounded up to positions of the map.
+        most: Defects that are given per strip, and where a stretch ends: those with the highest peaks. None for no limit.
         measures: Millimetres.
         pictures: Writes thumbnails, if wanted.
 
     Attributes:
+        suppressed: Defects beyond `most`.
         history: When lines came: whoever takes them from the source tells it.
         label_ns: Nanoseconds that the labelling of the last strip took.
         rejected: Whether the rows of the last strip had a value above the threshold.
+
+    Raises:
+        ResourceError: What is remembered of so many lines would not fit into memory.
     """
 
     def __init__(
@@ -46,6 +53,7 @@ class DefectFinder:
         max_lines: int,
         merge_distance_px: tuple[int, int] = (0, 0),
         min_area_px: int = 0,
+        most: int | None = None,
         measures: Measures | None = None,
         pictures: PictureWriter | None = None,
     ) -> None:
@@ -63,6 +71,7 @@ class DefectFinder:
         )
         # A region is reported some strips after its end: context, smoothing and merge distance are waited for.
         waiting = 4 * geometry.strip_lines + 4 * geometry.halo + merge_distance_px[0]
+        require(4 * (max_lines + waiting), f"defects of {max_lines} lines", "have them reported sooner")
         self.history = LineHistory(max_lines + waiting)
         self._make = DefectMaker(
             map_stride=stride,
@@ -72,9 +81,11 @@ class DefectFinder:
             history=self.history,
             measures=measures or Measures(),
         )
+        self._most = most
         self._pictures = pictures
         self._snapshots = Snapshots(stride)
         self._next_line: int | None = None
+        self.suppressed = 0
         self.label_ns = 0
         self.rejected = False
 
@@ -109,7 +120,11 @@ class DefectFinder:
         yield from self._defects(self._labeller.cut(), None)
         self._snapshots.keep([], View(0, np.empty((0, 0), np.uint8)))
 
-    def _defects(self, components: Iterable[Component], view: View | None) -> Iterator[Defect]:
+    def _defects(self, components: list[Component], view: View | None) -> Iterator[Defect]:
+        if self._most is not None and len(components) > self._most:
+            self.suppressed += len(components) - self._most
+            strongest = heapq.nlargest(self._most, range(len(components)), lambda index: components[index].peak)
+            components = [components[index] for index in sorted(strongest)]
         for component in components:
             yield self._make(component, self._thumbnail(component, view))
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from flawline.runtime.backends import preferred_engine
 from flawline.runtime.bundle import Bundle
-from flawline.runtime.engines import fastest_engine, open_scorer
+from flawline.runtime.engines import AnyScorer, fastest_engine, is_on_gpu, open_scorer
 from flawline.runtime.errors import DeviceError, FlawlineError, InputError
+from flawline.runtime.memory import require
 from flawline.runtime.web.conditioning import Conditioner
 from flawline.runtime.web.geometry import Geometry, in_geometry
 from flawline.runtime.web.stitching import MapRows, Stitcher
@@ -34,7 +36,8 @@ class InspectedStrip:
         window: uint8, its pixels with their context; overwritten by the next strip.
         timings_ns: Nanoseconds of each stage.
         start_ns: `time.monotonic_ns()` before the network was called.
-        error: Why it could not be scored, and its rows are masked; None if it was.
+        error: Why it could not be scored, and its rows are masked; None if it was. After a `DeviceError` no later strip can
+            be scored either.
     """
 
     first_line: int
@@ -60,13 +63,16 @@ class WebInspector:
         backend: Name of the engine, or `auto`.
         threads: Threads of engine and kernel.
         batch: Tiles that go through the network at once; all that lie side by side if None.
+        fallback: Whether to go on with an engine on the CPU where a GPU cannot be had or fails.
 
     Attributes:
         geometry: Of strips and tiles.
         backend: Name of the engine that runs.
+        fallback_reason: Why it runs on the CPU and not on the GPU that was asked for; None if it does not.
 
     Raises:
-        See `Detector.open`; InputError also for a geometry that does not fit the bundle.
+        See `Detector.open`; InputError also for a geometry that does not fit the bundle, ResourceError for strips and tiles
+            that do not fit into memory.
     """
 
     bundle: Bundle
@@ -76,7 +82,9 @@ class WebInspector:
     backend: str = "auto"
     threads: int = 1
     batch: int | None = None
+    fallback: bool = False
     geometry: Geometry = field(init=False)
+    fallback_reason: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         """Opens the engine and allocates."""
@@ -92,13 +100,21 @@ class WebInspector:
                 f"lines of {self.width} px for a bundle with a model per column of a web of {self.geometry.tile_px} px; "
                 "expected lines of that width"
             )
-        batch = min(self.batch or tiles, tiles)
-        if self.backend == "auto":
-            self.backend = fastest_engine(self.bundle, threads=self.threads, batch=batch)
-        self._scorer = open_scorer(
-            in_geometry(self.bundle, self.geometry), self.backend, threads=self.threads, batch=batch
+        self._batch, self._tiles = min(self.batch or tiles, tiles), tiles
+        height, window_width = self.geometry.window
+        require(
+            height * (tiles * window_width * manifest.input.channels),
+            f"a strip of {self.geometry.strip_lines} lines in {tiles} tiles of {self.geometry.tile_px} px",
+            "ask for fewer lines or narrower tiles",
         )
-        self._batch, self._tiles = batch, tiles
+        if self.backend == "auto":
+            self.backend = fastest_engine(self.bundle, threads=self.threads, batch=self._batch)
+        try:
+            self._scorer = self._open()
+        except FlawlineError as error:
+            if not (self.fallback and is_on_gpu(self.backend)):
+                raise
+            self._fall_back(error)
         conditioner = Conditioner(web)
         self._strips = StripBuffer(
             self.geometry, self.width, manifest.input.channels, conditioner if conditioner.is_needed else None
@@ -170,7 +186,7 @@ class WebInspector:
         """Scores black windows, so that the first strip is not slower than the others."""
         black = [np.zeros_like(window) for window in self._windows(self._strips.window)]
         for _ in range(WARMUP_STRIPS):
-            self._scorer.batch(black[: self._batch])
+            self._run(black[: self._batch])
 
     def _windows(self, window: Lines) -> list[Lines]:
         tile, width = self.geometry.tile_px, self.geometry.window[1]
@@ -182,8 +198,6 @@ class WebInspector:
         error: FlawlineError | None = None
         try:
             self._score(self._windows(strip.window), timings)
-        except DeviceError:
-            raise
         except FlawlineError as failure:
             error = failure
         start = time.perf_counter_ns()
@@ -204,7 +218,26 @@ class WebInspector:
 
     def _score(self, windows: list[Lines], timings: dict[str, int]) -> None:
         for first in range(0, self._tiles, self._batch):
-            _, maps = self._scorer.batch(windows[first : first + self._batch])
+            maps = self._run(windows[first : first + self._batch])
             self._maps[first : first + len(maps)] = maps
             for stage, time_ns in self._scorer.timings_ns.items():
                 timings[stage] = timings.get(stage, 0) + time_ns
+
+    def _run(self, windows: list[Lines]) -> npt.NDArray[np.float32]:
+        try:
+            return self._scorer.batch(windows)[1]
+        except DeviceError as error:
+            self._scorer.close()
+            if not self.fallback:
+                raise
+            self._fall_back(error)
+        return self._scorer.batch(windows)[1]
+
+    def _open(self) -> AnyScorer:
+        bundle = in_geometry(self.bundle, self.geometry)
+        return open_scorer(bundle, self.backend, threads=self.threads, batch=self._batch)
+
+    def _fall_back(self, error: FlawlineError) -> None:
+        self.fallback_reason = str(error)
+        self.backend = preferred_engine(self.bundle.manifest.network.precision)
+        self._scorer = self._open()

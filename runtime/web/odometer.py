@@ -121,6 +121,11 @@ class Odometer:
         self.stale_blocks = 0
 
     @property
+    def has_encoder(self) -> bool:
+        """Whether positions come from an encoder."""
+        return self._mm_per_count is not None
+
+    @property
     def encoder_faults(self) -> int:
         """See the class."""
         return self._counter.faults

@@ -147,15 +147,17 @@ class Recorder:
             line, detail = line + lines, ""
             web_line = None if web_line is None else web_line + lines
 
-    def keep(self, first_line: int, last_line: int) -> None:
+    def keep(self, first_line: int, last_line: int, *, margin_lines: int | None = None) -> None:
         """Has everything written that lies within the margin around a defect, what is still to come included.
 
         Args:
             first_line: Web line where it begins.
             last_line: Web line where it ends.
+            margin_lines: Another margin than the recorder's.
         """
+        margin_lines = self._margin_lines if margin_lines is None else margin_lines
         with self._changed:
-            begin, end = first_line - self._margin_lines, last_line + self._margin_lines
+            begin, end = first_line - margin_lines, last_line + margin_lines
             self._wanted_until = max(self._wanted_until, end)
             wanted = [piece for piece in self._past if piece.touches(begin, end)]
             for piece in wanted:

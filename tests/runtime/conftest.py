@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from flawline.runtime import bundle, kernels
 from flawline.runtime.backends import BACKENDS, installed
 from flawline.runtime.images import write_image
+from tests.runtime import web_bundles
 
 
 def graph(height: int, width: int, operator: str = "Identity", open_sides: Sequence[int] = ()) -> bytes:
@@ -140,3 +141,18 @@ def no_thread_is_left():
     yield
     left = [thread for thread in threading.enumerate() if thread not in before and thread.name != "tqdm_monitor"]
     assert not left
+
+
+@pytest.fixture
+def web_bundle(tmp_path: Path) -> Callable[..., bundle.Bundle]:
+    return lambda **options: web_bundles.web_bundle(tmp_path / "web.flaw", **options)
+
+
+@pytest.fixture
+def reference_distances() -> Callable[..., np.ndarray]:
+    return web_bundles.reference_distances
+
+
+@pytest.fixture
+def texture() -> Callable[..., np.ndarray]:
+    return web_bundles.texture

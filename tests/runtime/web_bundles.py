@@ -1,32 +1,48 @@
-"""A web bundle of a small convolutional network with random weights, and webs to score with it."""
+"""Bundles of small networks for webs, webs to score with them, and streams of these."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import onnxruntime
-import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from flawline.runtime import bundle, kernels
 from flawline.runtime.bundle import Web
+from flawline.runtime.cameras import BlockInfo, Status
 from flawline.runtime.kernels import Gaussians
+from flawline.runtime.stream import DefectSink, Summary
+from flawline.runtime.stream.web_pipeline import WebStream
+from flawline.runtime.web.inspector import WebInspector
+from flawline.runtime.web.odometer import Odometer
 
 HALO, RING, STRIDE, MAP_STRIDE, DIMENSION = 24, 8, 8, 4, 5
 STRIP, TILE = 32, 64
 SIGMA = 1.2
 
 
-def network(channels: int, crop: int) -> bytes:
-    """uint8 (N, H, W, C) to float32 (N, 5, h, w) at strides 4 and 8, each cut off by `crop` pixels on all sides."""
+def network(channels: int, crop: int, *, fragile: bool = False) -> bytes:
+    """uint8 (N, H, W, C) to float32 (N, 5, h, w) at strides 4 and 8, each cut off by `crop` pixels on all sides.
+
+    A fragile one makes NaN of pixels of 255.
+    """
     random = np.random.default_rng(7)
     nodes = [
         helper.make_node("Cast", ["frame"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["float", "scale"], ["small"]),
-        helper.make_node("Transpose", ["small"], ["x0"], perm=[0, 3, 1, 2]),
+        helper.make_node("Transpose", ["sound" if fragile else "small"], ["x0"], perm=[0, 3, 1, 2]),
     ]
     constants = {"scale": np.float32(1 / 64), "axes": np.array([2, 3])}
+    if fragile:
+        constants |= {"white": np.float32(255), "nought": np.float32(0)}
+        nodes[2:2] = [
+            helper.make_node("Sub", ["white", "float"], ["room"]),
+            helper.make_node("Div", ["nought", "room"], ["fault"]),
+            helper.make_node("Add", ["small", "fault"], ["sound"]),
+        ]
     widths = (channels, 6, 8, 8)
     for i in range(3):
         constants[f"w{i}"] = random.normal(0, 0.4, (widths[i + 1], widths[i], 3, 3)).astype(np.float32)
@@ -54,7 +70,9 @@ def network(channels: int, crop: int) -> bytes:
     return model.SerializeToString()
 
 
-def web_bundle(path: Path, *, channels: int = 1, tie: str = "global", tile: int = TILE, **web: object) -> bundle.Bundle:
+def web_bundle(
+    path: Path, *, channels: int = 1, tie: str = "global", tile: int = TILE, fragile: bool = False, **web: object
+) -> bundle.Bundle:
     """A bundle for webs, with Gaussians that are random but fixed, and a threshold that good texture seldom exceeds."""
     window = (STRIP + 2 * HALO, tile + 2 * HALO)
     size = ((STRIP + 2 * RING) // MAP_STRIDE, (tile + 2 * RING) // MAP_STRIDE)
@@ -106,7 +124,7 @@ def web_bundle(path: Path, *, channels: int = 1, tie: str = "global", tile: int 
     }
     frame = np.full((*window, 3) if channels == 3 else window, 100, np.uint8)
     golden = [bundle.Golden(frame=frame, score=1.0, map=np.ones(size, np.float32))]
-    return bundle.write(path, manifest, network(channels, HALO - RING), statistics, golden)
+    return bundle.write(path, manifest, network(channels, HALO - RING, fragile=fragile), statistics, golden)
 
 
 def reference_distances(opened: bundle.Bundle, pixels: np.ndarray) -> np.ndarray:
@@ -145,16 +163,120 @@ def texture(lines: int, width: int, channels: int = 1, seed: int = 0) -> np.ndar
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
-@pytest.fixture(name="web_bundle")
-def _web_bundle(tmp_path: Path) -> Callable[..., bundle.Bundle]:
-    return lambda **options: web_bundle(tmp_path / "web.flaw", **options)
+FLAW_PX, FLAW_THRESHOLD = 24, 5.0
+"""Of `flawed`: size of a flaw, and a threshold that each exceeds in one region and good texture does not, with `web_bundle`."""
 
 
-@pytest.fixture(name="reference_distances")
-def _reference_distances() -> Callable[..., np.ndarray]:
-    return reference_distances
+def flawed(pixels: np.ndarray, places: Iterable[tuple[int, int]]) -> np.ndarray:
+    """The web with patches of black and white noise at (line, pixel); no pixel is 255."""
+    pixels, random = pixels.copy(), np.random.default_rng(1)
+    for y, x in places:
+        pixels[y : y + FLAW_PX, x : x + FLAW_PX] = random.integers(0, 2, (FLAW_PX, FLAW_PX)) * 254
+    return pixels
 
 
-@pytest.fixture(name="texture")
-def _texture() -> Callable[..., np.ndarray]:
-    return texture
+def pixel_bundle(path: Path) -> bundle.Bundle:
+    """A bundle for grey webs whose anomaly map is the web itself, pixel by pixel; its threshold is 127.5."""
+    nodes = [
+        helper.make_node("Cast", ["frame"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["whole"], perm=[0, 3, 1, 2]),
+        helper.make_node("Slice", ["whole", "from", "to", "axes"], ["features_0"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "pixels",
+        [helper.make_tensor_value_info("frame", TensorProto.UINT8, ["N", "H", "W", 1])],
+        [helper.make_tensor_value_info("features_0", TensorProto.FLOAT, ["N", 1, "h", "w"])],
+        initializer=[
+            numpy_helper.from_array(np.array(value), name)
+            for name, value in {"from": [HALO] * 2, "to": [-HALO] * 2, "axes": [2, 3]}.items()
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    manifest, replace = web_bundle(path.with_suffix(".from")).manifest, msgspec.structs.replace
+    manifest = replace(
+        manifest,
+        network=replace(
+            manifest.network,
+            layers=["web"],
+            outputs=[bundle.Output(name="features_0", height=STRIP, width=TILE)],
+            total_stride=1,
+        ),
+        projection=replace(manifest.projection, input_dimension=1, dimension=1),
+        map=replace(manifest.map, height=STRIP, width=TILE, sigma=0.0),
+        threshold=replace(manifest.threshold, score=127.5),
+        web=Web(halo=HALO, ring=0),
+    )
+    statistics = {
+        "means": np.zeros((1, 1, 1), np.float32),
+        "factors": kernels.pack(np.ones((1, 1, 1, 1), np.float32), np.float32),
+        "scales": np.ones((1, 1), np.float32),
+        "assignment": np.zeros(STRIP * TILE, np.int32),
+        "calibration_scores": np.array([100, 110, 120], np.float32),
+    }
+    frame = np.full((STRIP + 2 * HALO, TILE + 2 * HALO), 7, np.uint8)
+    golden = [bundle.Golden(frame=frame, score=7.0, map=np.full((STRIP, TILE), 7, np.float32))]
+    return bundle.write(path, manifest, model.SerializeToString(), statistics, golden)
+
+
+class ArraySource:
+    """An open source that gives the reads of a script; camera line n is row n of an array.
+
+    Args:
+        pixels: uint8 (lines, width[, 3]).
+        script: What is read, then END; an exception is raised. None for all lines in blocks.
+        block_lines: Most lines of a block.
+    """
+
+    spec = "array"
+
+    def __init__(
+        self, pixels: np.ndarray, script: Iterable[BlockInfo | Exception] | None = None, block_lines: int = 64
+    ) -> None:
+        if script is None:
+            script = [
+                BlockInfo(Status.OK, line, min(block_lines, len(pixels) - line), line * 1000)
+                for line in range(0, len(pixels), block_lines)
+            ]
+        self.width = pixels.shape[1]
+        self.channels = 1 if pixels.ndim == 2 else 3
+        self.block_lines = block_lines
+        self.line_rate = None
+        self.counters = {"lines_sent": 0}
+        self._pixels = pixels
+        self._script = iter(script)
+
+    def open(self) -> None:
+        pass
+
+    def read(self, into: np.ndarray, timeout_s: float) -> BlockInfo:
+        step = next(self._script, BlockInfo(Status.END))
+        if isinstance(step, Exception):
+            raise step
+        if step.status is Status.OK:
+            into[: step.lines] = self._pixels[step.first_line : step.first_line + step.lines]
+        self.counters["lines_sent"] = max(self.counters["lines_sent"], step.first_line + step.lines)
+        return step._replace(arrival_time_ns=time.monotonic_ns())
+
+    def close(self) -> None:
+        pass
+
+
+def stream_web(
+    opened: bundle.Bundle,
+    source: ArraySource,
+    sinks: Sequence[DefectSink],
+    *,
+    strip_lines: int | None = None,
+    inspector_type: type[WebInspector] = WebInspector,
+    **settings: object,
+) -> Summary:
+    """Streams a web through a bundle with ONNX Runtime."""
+    chosen = {
+        "threshold": opened.manifest.threshold.score,
+        "p_value": opened.p_value,
+        "odometer": Odometer(mm_per_line=1.0),
+        "max_defect_lines": 4096,
+    }
+    with inspector_type(opened, source.width, strip_lines=strip_lines, backend="onnxruntime") as inspector:
+        return WebStream(inspector=inspector, sinks=sinks, **chosen | settings).run(source)

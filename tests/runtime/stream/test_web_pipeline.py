@@ -1,0 +1,382 @@
+"""A web from its source to the sinks, with a real network, and the faults that may come to it on the way."""
+
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from flawline.runtime.bundle import Edges
+from flawline.runtime.cameras import BlockInfo, CameraLostError, Status, open_source
+from flawline.runtime.errors import DeviceError, FlawlineError, InputError
+from flawline.runtime.images import write_image
+from flawline.runtime.stream import POLICIES, Defect, Gap, Summary
+from flawline.runtime.web.inspector import WebInspector
+from flawline.runtime.web.odometer import Odometer
+from flawline.runtime.web.recorder import Recorder
+from tests.runtime.web_bundles import (
+    FLAW_THRESHOLD,
+    HALO,
+    MAP_STRIDE,
+    ArraySource,
+    flawed,
+    stream_web,
+)
+
+WIDTH, LINES = 150, 1500
+FLAWS = [(101, 5), (333, 42), (505, 100), (700, 62), (1004, 120), (1467, 26)]
+TIMES = ("arrived", "camera_time_ns", "latency_ms", "late")
+
+
+@pytest.fixture
+def pixels(texture) -> np.ndarray:
+    return flawed(texture(LINES, WIDTH), FLAWS)
+
+
+def balance(summary: Summary) -> None:
+    assert summary.lines_received + sum(summary.lines_lost.values()) == summary.lines_sent
+    assert summary.lines_sent == summary.source_counters["lines_sent"]
+
+
+def told(sink) -> list[dict]:
+    """The defects as they are written, but for times."""
+    defects = map(msgspec.to_builtins, sink.of(Defect))
+    return [{name: value for name, value in defect.items() if name not in TIMES} for defect in defects]
+
+
+def whole_web(opened, distances: np.ndarray) -> list[tuple[tuple[int, int, int, int], float]]:
+    """Boxes and peaks by labelling the map of the whole web at once."""
+    sigma = opened.manifest.map.sigma
+    weight, total = (
+        ndimage.gaussian_filter(values.astype(np.float64), sigma, mode="constant", radius=int(np.ceil(3 * sigma)))
+        for values in (np.ones_like(distances), distances)
+    )
+    smoothed = total / weight
+    labels, _ = ndimage.label(smoothed > FLAW_THRESHOLD, np.ones((3, 3)))
+    found = []
+    for place in ndimage.find_objects(labels):
+        y, x = (side.start * MAP_STRIDE for side in place)
+        height, width = ((side.stop - side.start) * MAP_STRIDE for side in place)
+        found.append(((y, x, height, min(width, WIDTH - x)), float(smoothed[place].max())))
+    return sorted(found)
+
+
+def test_flaws_are_found_once_each_as_on_the_whole_web_whatever_strips_and_blocks(
+    web_bundle, pixels, reference_distances, list_sink
+):
+    opened = web_bundle()
+    expected = whole_web(opened, reference_distances(opened, pixels))
+    assert len(expected) == len(FLAWS)
+    for ((y, x, height, width), _), (flaw_y, flaw_x) in zip(expected, FLAWS, strict=True):
+        assert y <= flaw_y + 12 <= y + height
+        assert x <= flaw_x + 12 <= x + width
+    first = None
+    for strip_lines in (16, 64, 512):
+        for block_lines in (1, 37, 256, LINES):
+            list_sink.events.clear()
+            source = ArraySource(pixels, block_lines=block_lines)
+            summary = stream_web(opened, source, [list_sink], strip_lines=strip_lines, threshold=FLAW_THRESHOLD)
+            found = sorted(((d.box.y, d.box.x, d.box.height, d.box.width), d.peak) for d in list_sink.of(Defect))
+            assert [box for box, _ in found] == [box for box, _ in expected]
+            assert [peak for _, peak in found] == pytest.approx([peak for _, peak in expected], rel=1e-4)
+            first = first or told(list_sink)
+            # Defects of one strip come by their last lines, so the order is that of the web too.
+            for defect, other in zip(told(list_sink), first, strict=True):
+                assert defect["peak"] == pytest.approx(other["peak"], rel=1e-6)
+                assert defect["box"] == other["box"]
+            assert (summary.lines_received, summary.lines_scored, summary.lines_lost) == (LINES, LINES, {})
+            assert (summary.defects, summary.gaps, summary.ended) == (len(FLAWS), 0, "end")
+            assert (summary.left_edge, summary.right_edge) == (None, None)
+            balance(summary)
+
+
+def test_a_loss_is_a_gap_and_what_is_near_it_is_flagged(web_bundle, pixels, list_sink):
+    script = [
+        *(BlockInfo(Status.OK, line, 64) for line in range(0, 512, 64)),
+        BlockInfo(Status.LOST, 512, 100, reason="cable", detail="pulled"),
+        BlockInfo(Status.INCOMPLETE, 612, 40),
+        *(BlockInfo(Status.OK, line, 64) for line in range(652, 652 + 12 * 64, 64)),
+    ]
+    summary = stream_web(
+        web_bundle(),
+        ArraySource(pixels, script),
+        [list_sink],
+        threshold=FLAW_THRESHOLD,
+        odometer=Odometer(mm_per_line=0.5),
+        line_mm=0.5,
+        pixel_mm=0.1,
+    )
+    gaps = list_sink.of(Gap)
+    assert [line for gap in gaps for line in range(gap.first_line, gap.first_line + gap.lines)] == [*range(512, 652)]
+    for gap in gaps:
+        assert (gap.unscored_first_line, gap.unscored_lines) == (gap.first_line, gap.lines)
+        assert (gap.first_mm, gap.length_mm) == (0.5 * gap.first_line, 0.5 * gap.lines)
+    assert (summary.gap_lines, summary.gap_mm) == (140, 70.0)
+    # The third flaw was cut by the loss; within a halo of it, and of the ends, scores rest on made up context.
+    assert [defect.flagged for defect in list_sink.of(Defect)] == [False, False, True, False, False]
+    assert 4 * HALO <= summary.lines_flagged <= 4 * HALO + MAP_STRIDE
+    assert summary.lines_lost == {"cable": 100, "incomplete": 40}
+    balance(summary)
+
+
+def test_web_that_only_the_encoder_saw_is_a_gap(web_bundle, pixels, list_sink):
+    def block(line: int, web_line: int) -> BlockInfo:
+        return BlockInfo(Status.OK, line, 64, encoder=10 * web_line, encoder_end=10 * (web_line + 64))
+
+    script = [block(0, 0), block(64, 64), block(128, 128 + 6), block(192, 192 + 6)]
+    odometer = Odometer(mm_per_count=0.01, counts_per_line=10)
+    summary = stream_web(web_bundle(), ArraySource(pixels, script), [list_sink], odometer=odometer)
+    (gap,) = list_sink.of(Gap)
+    assert (gap.first_line, gap.lines, gap.reasons) == (128, 0, {})
+    assert (gap.unscored_first_line, gap.unscored_lines) == (128, 6)
+    assert (gap.first_mm, gap.length_mm) == (pytest.approx(12.8), pytest.approx(0.6))
+    assert (summary.gap_lines, summary.source_counters["missing_lines"]) == (6, 6)
+    balance(summary)
+
+
+class Stalling(WebInspector):
+    """Stands still for two seconds on its fourth block."""
+
+    calls = 0
+
+    def add(self, lines, first_line):
+        self.calls += 1
+        if self.calls == 4:
+            time.sleep(2)
+        return super().add(lines, first_line)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_detector_that_stalls_for_two_seconds_loses_what_the_policy_says(
+    web_bundle, pixels, tmp_path, list_sink, policy
+):
+    write_image(tmp_path / "web.png", pixels)
+    source = open_source(f"replay:{tmp_path / 'web.png'}?line_rate=6000&block=64&loop=12")
+    try:
+        summary = stream_web(
+            web_bundle(),
+            source,
+            [list_sink],
+            inspector_type=Stalling,
+            threshold=FLAW_THRESHOLD,
+            policy=policy,
+            ring_blocks=16,
+        )
+    finally:
+        source.close()
+    balance(summary)
+    assert (summary.ended, summary.lines_sent, summary.ring_peak_blocks) == ("end", 12 * LINES, 16)
+    gaps = list_sink.of(Gap)
+    if policy == "block":
+        assert (summary.lines_lost, gaps, summary.defects) == ({}, [], 12 * len(FLAWS))
+    else:
+        reason = f"ring_{policy.replace('-', '_')}"
+        # Two seconds at that rate, less what the ring holds.
+        assert summary.lines_lost[reason] == pytest.approx(2 * 6000 - 16 * 64, abs=4000)
+        assert set(summary.lines_lost) == {reason}
+        assert sum(gap.unscored_lines for gap in gaps) == summary.gap_lines == summary.lines_lost[reason]
+        assert 0 < summary.defects < 12 * len(FLAWS)
+    assert summary.lines_scored == summary.lines_received
+
+
+def test_a_strip_without_finite_scores_is_a_gap_and_the_stream_lives(web_bundle, pixels, list_sink):
+    opened = web_bundle(fragile=True)
+    pixels[800, 70] = 255
+    summary = stream_web(opened, ArraySource(pixels), [list_sink], threshold=FLAW_THRESHOLD)
+    gaps = list_sink.of(Gap)
+    assert summary.bad_strips == len(gaps) > 0
+    assert {line for gap in gaps for line in range(gap.first_line, gap.first_line + gap.lines)} >= {800}
+    for gap in gaps:
+        assert set(gap.reasons) == {"bad_strip"}
+        assert "not finite" in gap.detail or "nan" in gap.detail
+    assert summary.lines_scored + summary.gap_lines == summary.lines_received == LINES
+    assert summary.defects == len(FLAWS)
+    balance(summary)
+
+
+def test_a_source_that_fails_for_good_leaves_an_account_and_the_defects_before(web_bundle, pixels, list_sink):
+    script = [*(BlockInfo(Status.OK, line, 64) for line in range(0, 192, 64)), CameraLostError("the camera is gone")]
+    with pytest.raises(CameraLostError, match="the camera is gone"):
+        stream_web(web_bundle(), ArraySource(pixels, script), [list_sink], threshold=FLAW_THRESHOLD)
+    (summary,) = list_sink.of(Summary)
+    assert (summary.ended, summary.lines_received, summary.lines_scored) == ("source_failed", 192, 192)
+    assert [defect.box.y // 100 for defect in list_sink.of(Defect)] == [1]
+    balance(summary)
+
+
+def encoded(line: int, web_line: int, lines: int = 64, step: int = 10) -> BlockInfo:
+    return BlockInfo(
+        Status.OK,
+        line,
+        lines,
+        line * 1000,
+        encoder=10 * web_line,
+        encoder_end=10 * web_line + step * lines,
+    )
+
+
+def with_a_reversal() -> list[BlockInfo]:
+    """Forwards to web line 768, back by 64, and on, with a loss behind."""
+    return [
+        *(encoded(line, line) for line in range(0, 768, 64)),
+        encoded(768, 768, step=-10),
+        encoded(832, 704),
+        *(encoded(line, line - 128) for line in range(896, 1152, 64)),
+        BlockInfo(Status.LOST, 1152, 64, reason="cable"),
+        *(encoded(line, line - 128) for line in range(1216, 1472, 64)),
+    ]
+
+
+@pytest.mark.parametrize("everything", [True, False])
+@pytest.mark.parametrize("encoder", [True, False])
+def test_a_recording_played_again_has_the_same_defects_bit_for_bit(
+    web_bundle, pixels, tmp_path, list_sink, everything, encoder
+):
+    opened, folder = web_bundle(), tmp_path / "recording"
+
+    def settings() -> dict:
+        odometer = Odometer(mm_per_count=0.01, counts_per_line=10) if encoder else Odometer(mm_per_line=0.1)
+        return {"threshold": FLAW_THRESHOLD, "odometer": odometer, "line_mm": 0.1, "pixel_mm": 0.1}
+
+    source = ArraySource(pixels, with_a_reversal() if encoder else None)
+    recorder = Recorder(folder, source, everything=everything, margin_lines=64, blocks=40)
+    first = stream_web(opened, source, [list_sink], recorder=recorder, **settings())
+    expected = told(list_sink)
+    assert len(expected) >= 5
+    blocks = first.source_counters["recorded_blocks"]
+    assert first.source_counters["recorder_dropped_blocks"] == first.source_counters["recorder_failed_blocks"] == 0
+    list_sink.events.clear()
+    source = open_source(f"replay:{folder}")
+    try:
+        again = stream_web(opened, source, [list_sink], **settings())
+    finally:
+        source.close()
+    received = told(list_sink)
+    if not everything:
+        # Near what was not recorded there is less context: only that may be said more often.
+        for defect, other in zip(received, expected, strict=True):
+            assert other["flagged"] <= defect["flagged"]
+            defect["flagged"] = other["flagged"]
+    assert received == expected
+    assert again.source_counters["blocks_played"] == blocks
+    if everything:
+        for name in ("lines_sent", "lines_received", "lines_scored", "lines_lost", "gap_lines", "strips", "rejects"):
+            assert getattr(again, name) == getattr(first, name)
+        assert again.source_counters["reversed_lines"] == first.source_counters["reversed_lines"] == 64 * encoder
+    else:
+        assert again.lines_received < first.lines_received
+        assert set(again.lines_lost) == {"not_recorded", *(["cable"] if "cable" in again.lines_lost else [])}
+    balance(again)
+
+
+def test_edge_wander_is_measured(web_bundle, list_sink, texture):
+    width, lines = 700, 640
+    left = 60 + np.round(9 * np.sin(np.arange(lines) / 100))
+    right = left + 550
+    columns = np.arange(width)
+    inside = (columns >= left[:, None]) & (columns < right[:, None])
+    pixels = np.where(inside, texture(lines, width), 0).astype(np.uint8)
+    opened = web_bundle(edges=Edges(margin_px=8))
+    summary = stream_web(opened, ArraySource(pixels), [list_sink], threshold=1e6, pixel_mm=0.1, strip_lines=64)
+    for found, true in ((summary.left_edge, left), (summary.right_edge, right)):
+        assert found.lines == lines
+        assert found.mean_px == pytest.approx(true.mean(), abs=0.5)
+        assert found.std_px == pytest.approx(true.std(), abs=0.5)
+        assert (found.min_px, found.max_px) == (pytest.approx(true.min(), abs=4), pytest.approx(true.max(), abs=4))
+        assert (found.mean_mm, found.std_mm) == (found.mean_px * 0.1, found.std_px * 0.1)
+
+
+def test_a_speckled_web_tells_its_strongest_defects_and_counts_the_others(web_bundle, texture, list_sink):
+    pixels = texture(640, WIDTH)
+    opened, settings = web_bundle(), {"threshold": 3.6, "strip_lines": 320}
+    stream_web(opened, ArraySource(pixels), [list_sink], **settings)
+    everything = told(list_sink)
+    list_sink.events.clear()
+    summary = stream_web(opened, ArraySource(pixels), [list_sink], max_strip_defects=3, **settings)
+    kept = told(list_sink)
+    assert summary.defects == len(kept)
+    assert summary.suppressed_defects == len(everything) - len(kept) > 0
+    # In the order of the web, and the strongest among them.
+    assert [defect for defect in everything if defect in kept] == kept
+    assert max(everything, key=lambda defect: defect["peak"]) in kept
+
+
+class GpuThatFails:
+    """The scorer of an inspector as one whose GPU fails on a batch."""
+
+    def __init__(self, scorer, batch: int) -> None:
+        self._scorer, self._left = scorer, batch
+        self.closed = False
+
+    def batch(self, frames):
+        self._left -= 1
+        if self._left < 0:
+            raise DeviceError("the GPU has fallen off the bus")
+        return self._scorer.batch(frames)
+
+    @property
+    def timings_ns(self):
+        return self._scorer.timings_ns
+
+    def close(self) -> None:
+        self._scorer.close()
+        self.closed = True
+
+
+def failing(fallback: bool) -> type[WebInspector]:
+    class Failing(WebInspector):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            self.fallback = fallback
+            self.failed = self._scorer = GpuThatFails(self._scorer, 3 + 10)  # the first three warm it up
+
+    return Failing
+
+
+def test_a_gpu_that_fails_ends_the_stream_with_a_gap_an_account_and_the_defects_before(web_bundle, pixels, list_sink):
+    with pytest.raises(DeviceError, match="fallen off the bus"):
+        stream_web(
+            web_bundle(), ArraySource(pixels), [list_sink], threshold=FLAW_THRESHOLD, inspector_type=failing(False)
+        )
+    (summary,) = list_sink.of(Summary)
+    (gap,) = [gap for gap in list_sink.of(Gap) if "bad_strip" in gap.reasons]
+    assert (gap.unscored_first_line, gap.unscored_lines) == (320, 32)
+    assert (summary.ended, summary.strips, summary.bad_strips) == ("detector_failed", 10, 1)
+    assert [defect.box.y // 100 for defect in list_sink.of(Defect)] == [1]
+    balance(summary)
+
+
+def test_with_fallback_the_strip_and_all_that_follow_are_scored_on_the_cpu(web_bundle, pixels, list_sink):
+    settings = {"threshold": FLAW_THRESHOLD}
+    opened = web_bundle()
+    stream_web(opened, ArraySource(pixels), [list_sink], **settings)
+    expected = told(list_sink)
+    list_sink.events.clear()
+    summary = stream_web(opened, ArraySource(pixels), [list_sink], inspector_type=failing(True), **settings)
+    for defect, other in zip(told(list_sink), expected, strict=True):
+        assert defect["box"] == other["box"]
+        assert defect["peak"] == pytest.approx(other["peak"], rel=1e-4)
+    assert (summary.bad_strips, summary.lines_scored, summary.ended) == (0, LINES, "end")
+    (trouble,) = summary.troubles
+    assert trouble.endswith("has taken over: the GPU has fallen off the bus")
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")
+def test_with_fallback_a_gpu_that_cannot_be_had_is_done_without(web_bundle):
+    opened = web_bundle()
+    with pytest.raises(FlawlineError):
+        WebInspector(opened, WIDTH, backend="tensorrt")
+    with WebInspector(opened, WIDTH, backend="tensorrt", fallback=True) as inspector:
+        assert inspector.backend in ("onnxruntime", "openvino")
+        assert inspector.fallback_reason
+    with pytest.raises(InputError, match="backend 'none' is unknown"):
+        WebInspector(opened, WIDTH, backend="none", fallback=True)
+
+
+def test_a_source_of_another_width_or_colour_is_refused(web_bundle, texture, list_sink):
+    opened = web_bundle()
+    with pytest.raises(InputError, match=r"lines of 150 px in 3 channels; expected 150 px in 1"):
+        stream_web(opened, ArraySource(texture(64, WIDTH, 3)), [list_sink])
+    assert list_sink.events == []
