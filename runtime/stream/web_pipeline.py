@@ -88,7 +88,7 @@ class WebStream:
             FlawlineError: The source failed for good; the sinks have received the account.
             DeviceError: The GPU failed; likewise.
             InputError: The source has lines of another width or colour than the inspector.
-            ResourceError: The ring would not fit into memory.
+            ResourceError: The ring, or what is remembered of long defects, would not fit into memory.
         """
         self.check(source)
         inspection = _Inspection(self)
@@ -104,7 +104,7 @@ class WebStream:
         )
 
     def check(self, source: Source) -> None:
-        """Refuses a source whose lines do not fit, or whose blocks do not fit into memory; see `run`."""
+        """Refuses a source whose lines do not fit, and what does not fit into memory; see `run`."""
         channels = self.inspector.bundle.manifest.input.channels
         if (source.width, source.channels) != (self.inspector.width, channels):
             raise InputError(
@@ -116,6 +116,8 @@ class WebStream:
             f"a ring of {self.ring_blocks} blocks of {source.block_lines} lines",
             "ask for fewer or smaller ones",
         )
+        # The edge of the web is remembered on as many lines.
+        require(4 * self.max_defect_lines, f"defects of {self.max_defect_lines} lines", "have them reported sooner")
 
 
 class _Inspection:

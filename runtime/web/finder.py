@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from flawline.runtime.memory import require
 from flawline.runtime.stream.events import Defect
 from flawline.runtime.stream.pictures import PictureWriter
 from flawline.runtime.web.components import Component
@@ -38,9 +37,6 @@ class DefectFinder:
         history: When lines came: whoever takes them from the source tells it.
         label_ns: Nanoseconds that the labelling of the last strip took.
         rejected: Whether the rows of the last strip had a value above the threshold.
-
-    Raises:
-        ResourceError: What is remembered of so many lines would not fit into memory.
     """
 
     def __init__(
@@ -71,7 +67,6 @@ class DefectFinder:
         )
         # A region is reported some strips after its end: context, smoothing and merge distance are waited for.
         waiting = 4 * geometry.strip_lines + 4 * geometry.halo + merge_distance_px[0]
-        require(4 * (max_lines + waiting), f"defects of {max_lines} lines", "have them reported sooner")
         self.history = LineHistory(max_lines + waiting)
         self._make = DefectMaker(
             map_stride=stride,

@@ -14,7 +14,7 @@ from flawline.runtime import bundle, kernels
 from flawline.runtime.bundle import Web
 from flawline.runtime.cameras import BlockInfo, Status
 from flawline.runtime.kernels import Gaussians
-from flawline.runtime.stream import DefectSink, Summary
+from flawline.runtime.stream import Defect, DefectSink, Event, Summary
 from flawline.runtime.stream.web_pipeline import WebStream
 from flawline.runtime.web.inspector import WebInspector
 from flawline.runtime.web.odometer import Odometer
@@ -219,6 +219,22 @@ def pixel_bundle(path: Path) -> bundle.Bundle:
     return bundle.write(path, manifest, model.SerializeToString(), statistics, golden)
 
 
+class ListSink:
+    """Keeps events."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    def close(self) -> None:
+        pass
+
+    def of(self, kind: type) -> list:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
 class ArraySource:
     """An open source that gives the reads of a script; camera line n is row n of an array.
 
@@ -280,3 +296,16 @@ def stream_web(
     }
     with inspector_type(opened, source.width, strip_lines=strip_lines, backend="onnxruntime") as inspector:
         return WebStream(inspector=inspector, sinks=sinks, **chosen | settings).run(source)
+
+
+def balance(summary: Summary) -> None:
+    """The identity that must hold however a stream went."""
+    assert summary.lines_received + sum(summary.lines_lost.values()) == summary.lines_sent
+    assert summary.lines_sent == summary.source_counters["lines_sent"]
+
+
+def told(sink: ListSink) -> list[dict[str, object]]:
+    """The defects that a sink was told, as they are written, but for times."""
+    times = ("arrived", "camera_time_ns", "latency_ms", "late")
+    defects = map(msgspec.to_builtins, sink.of(Defect))
+    return [{name: value for name, value in defect.items() if name not in times} for defect in defects]

@@ -8,8 +8,8 @@ import pytest
 from flawline.runtime.cameras import BlockInfo, Status
 from flawline.runtime.detector import Result
 from flawline.runtime.regions import Region
-from flawline.runtime.stream import Event
 from flawline.runtime.stream.pipeline import WARMUP_FRAMES
+from tests.runtime.web_bundles import ListSink
 
 WIDTH = 24
 """Of the web that is played; see `web`."""
@@ -65,22 +65,6 @@ class ScriptedSource:
 
     def close(self) -> None:
         pass
-
-
-class ListSink:
-    """Keeps events."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def emit(self, event: Event) -> None:
-        self.events.append(event)
-
-    def close(self) -> None:
-        pass
-
-    def of(self, kind: type) -> list:
-        return [event for event in self.events if isinstance(event, kind)]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from tests.runtime.web_bundles import (
     FLAW_THRESHOLD,
     MAP_STRIDE,
     ArraySource,
+    ListSink,
     flawed,
     pixel_bundle,
     stream_web,
@@ -23,21 +24,6 @@ PIXEL_MM, MM_PER_COUNT = 0.05, 0.01
 MARK_MM, MARK_PX = 0.8, 9
 MARKS = [(3.0, 20), (11.3, 77), (19.05, 141), (27.77, 1), (38.5, 63), (51.2, 100), (66.6, 30), (80.1, 126)]
 """Where marks begin: millimetres along the web, pixels across."""
-
-
-class Sink:
-    def __init__(self) -> None:
-        self.events = []
-
-    def emit(self, event) -> None:
-        self.events.append(event)
-
-    def close(self) -> None:
-        pass
-
-    @property
-    def defects(self) -> list[Defect]:
-        return [event for event in self.events if isinstance(event, Defect)]
 
 
 def run_of_the_web(counts_per_line: int | None) -> np.ndarray:
@@ -84,14 +70,14 @@ def test_marks_of_a_target_are_placed_to_the_line_and_the_pixel_through_uneven_s
 ):
     at_mm = run_of_the_web(counts_per_line)
     counts = np.floor(at_mm / MM_PER_COUNT + 1e-6).astype(int)
-    source, sink = ArraySource(target(at_mm), blocks(counts, block_lines), block_lines), Sink()
+    source, sink = ArraySource(target(at_mm), blocks(counts, block_lines), block_lines), ListSink()
     odometer = Odometer(mm_per_count=MM_PER_COUNT, counts_per_line=counts_per_line)
     summary = stream_web(pixel_bundle(tmp_path / "b.flaw"), source, [sink], odometer=odometer, pixel_mm=PIXEL_MM)
     assert summary.source_counters["reversed_lines"] > 50
     assert summary.source_counters["repeated_lines"] > 50
     assert summary.lines_scored == odometer.next_line < summary.lines_received == len(at_mm) - 1
     # The longest line that shows a part of the mark, besides which the encoder's count is a step.
-    defects = sink.defects
+    defects = sink.of(Defect)
     assert len(defects) == len(MARKS)
     for defect, (mark_mm, x) in zip(defects, MARKS, strict=True):
         assert (defect.box.x, defect.box.width) == (x, MARK_PX)
@@ -113,20 +99,20 @@ def test_lost_lines_move_no_mark(tmp_path, strip_lines):
         BlockInfo(Status.LOST, 64, 101, reason="cable"),
         *(BlockInfo(Status.OK, line, min(64, 600 - line)) for line in range(165, 600, 64)),
     ]
-    sink = Sink()
+    sink = ListSink()
     source = ArraySource(pixels, script)
     stream_web(pixel_bundle(tmp_path / "b.flaw"), source, [sink], strip_lines=strip_lines)
-    assert sorted((d.box.y, d.box.x, d.box.height, d.box.width) for d in sink.defects) == [(*m, 3, 5) for m in marks]
+    assert sorted((d.box.y, d.box.x, d.box.height, d.box.width) for d in sink.of(Defect)) == [(*m, 3, 5) for m in marks]
 
 
 def test_a_network_that_sees_coarsely_places_flaws_within_what_it_sees_at_once(web_bundle, texture):
     flaws = [(201, 5), (400, 42), (703, 79), (1001, 116)]
-    sink, opened = Sink(), web_bundle()
+    sink, opened = ListSink(), web_bundle()
     stream_web(opened, ArraySource(flawed(texture(1200, WIDTH), flaws)), [sink], threshold=FLAW_THRESHOLD)
-    assert len(sink.defects) == len(flaws)
+    assert len(sink.of(Defect)) == len(flaws)
     # Its receptive field is 15 px wide; smoothing reaches further; positions are in steps of the map.
     reach = 7 + math.ceil(3 * opened.manifest.map.sigma) * MAP_STRIDE + MAP_STRIDE
-    for defect, (y, x) in zip(sink.defects, flaws, strict=True):
+    for defect, (y, x) in zip(sink.of(Defect), flaws, strict=True):
         box, peak = defect.box, defect.peak_at
         for begin, length, true, at in ((box.y, box.height, y, peak.y), (box.x, box.width, x, peak.x)):
             assert true - reach <= begin <= true + FLAW_PX // 2 <= begin + length <= true + FLAW_PX + reach
