@@ -77,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
     use_threads(options.threads)
     bundle = read(options.bundle).select(options.precision)
+    web_options.refuse(options, is_web=bundle.manifest.web is not None)
     with contextlib.ExitStack() as stack:
         pictures = None
         if options.thumbnails or options.overlays:
@@ -103,7 +104,6 @@ def _stream_frames(
     from flawline.runtime.detector import Detector
     from flawline.runtime.stream import run as run_stream
 
-    web_options.refuse(options)
     pitch = _pitch(options)
     detector = stack.enter_context(
         Detector(bundle, backend=options.backend, threads=options.threads, fallback=options.fallback)

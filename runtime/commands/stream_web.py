@@ -49,8 +49,6 @@ def run(
     from flawline.runtime.web.flat_field import FlatFieldCorrector, load
     from flawline.runtime.web.inspector import WebInspector
 
-    if options.frames is not None or options.frame_lines is not None or options.overlays is not None:
-        raise InputError("--frames, --frame-lines and --overlays are for bundles of pictures; this one is for a web")
     if options.threshold is not None and not math.isfinite(options.threshold):
         raise InputError(f"threshold is {options.threshold}; expected a finite score")
     line_mm, pixel_mm = web_options.pitches(options, bundle.manifest.web)

@@ -15,6 +15,7 @@ MAX_DEFECT_LINES = 4096
 MAX_STRIP_DEFECTS = 256
 
 _PITCH_TOLERANCE = 0.02
+_FRAME_ONLY = ("frames", "frame_lines", "overlays")
 _WEB_ONLY = (
     "strip_lines",
     "tile",
@@ -70,15 +71,25 @@ def add_arguments(parser: argparse.ArgumentParser, count: Callable[[str], int], 
     web.add_argument("--lines", metavar="MAX", type=count, help="end after so many lines")
 
 
-def refuse(options: argparse.Namespace) -> None:
-    """Refuses what only goes with a web.
+def refuse(options: argparse.Namespace, *, is_web: bool) -> None:
+    """Refuses options that go with the other kind of bundle.
+
+    Args:
+        options: Of the command.
+        is_web: Whether the bundle is one for a web.
 
     Raises:
-        InputError: It is given with a bundle for pictures.
+        InputError: One is given.
     """
-    given = [f"--{name.replace('_', '-')}" for name in _WEB_ONLY if getattr(options, name) not in (None, False)]
-    if given:
-        raise InputError(f"{', '.join(given)}: for bundles for a web, that `fit --web` made; this one is for pictures")
+    names = _FRAME_ONLY if is_web else _WEB_ONLY
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) not in (None, False)]
+    if not given:
+        return
+    if is_web:
+        raise InputError(
+            f"{', '.join(given)}: for bundles for pictures; this one is for a web, inspected without frames"
+        )
+    raise InputError(f"{', '.join(given)}: for bundles for a web, that `fit --web` made; this one is for pictures")
 
 
 def pitches(options: argparse.Namespace, web: "Web | None") -> tuple[float | None, float | None]:

@@ -159,9 +159,9 @@ def test_fallback_from_a_gpu_that_is_not_there(bundle, web, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--frames", "3"], "--frames, --frame-lines and --overlays are for bundles of pictures"),
-        (["--frame-lines", "64"], "--frames, --frame-lines and --overlays are for bundles of pictures"),
-        (["--overlays", "nowhere"], "--frames, --frame-lines and --overlays are for bundles of pictures"),
+        (["--frames", "3", "--frame-lines", "64"], "--frames, --frame-lines: for bundles for pictures"),
+        (["--frame-lines", "64"], "--frame-lines: for bundles for pictures; this one is for a web"),
+        (["--overlays", "nowhere"], "--overlays: for bundles for pictures"),
         (["--threshold", "nan"], "threshold is nan; expected a finite score"),
         (["--threshold", "inf"], "threshold is inf; expected a finite score"),
         (["--line-pitch-mm", "0.3"], "the line pitch is 0.3 mm, that of the good web 0.2 mm"),
@@ -190,8 +190,9 @@ def test_fallback_from_a_gpu_that_is_not_there(bundle, web, capsys):
 )
 @pytest.mark.parametrize("record", [False, True])
 def test_wrong_options_are_one_line_and_exit_status_2_and_nothing_is_recorded(
-    bundle, web, tmp_path, capsys, options, message, record
+    bundle, web, tmp_path, capsys, monkeypatch, options, message, record
 ):
+    monkeypatch.chdir(tmp_path)
     if record and options != ["--record-all"]:
         options = [*options, "--record", str(tmp_path / "r")]
     assert main(arguments(bundle, web, *options)) == 2
@@ -203,7 +204,7 @@ def test_wrong_options_are_one_line_and_exit_status_2_and_nothing_is_recorded(
         assert len(said) == 1
     else:
         assert said == []
-        assert not (tmp_path / "r").exists()
+        assert [path.name for path in tmp_path.iterdir()] == ["web.flaw"]
 
 
 def test_a_flat_field_of_another_width_is_refused(bundle, web, tmp_path, capsys):
@@ -254,9 +255,13 @@ def test_millimetres_without_a_pitch_are_refused(web_bundle, web, capsys, option
         ["--lines", "100"],
     ],
 )
-def test_options_for_webs_are_refused_with_a_bundle_for_pictures(tiny_bundle, web, capsys, options):
+def test_options_for_webs_are_refused_with_a_bundle_for_pictures(
+    tiny_bundle, web, tmp_path, capsys, monkeypatch, options
+):
+    monkeypatch.chdir(tmp_path)
     assert main(["stream", str(tiny_bundle), "--source", f"replay:{web}", *options]) == 2
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.count("\n") == 1
     assert f"{options[0]}: for bundles for a web" in output.err
+    assert list(tmp_path.iterdir()) == []
