@@ -54,10 +54,8 @@ class Stitcher:
         self._taps = gaussian_taps(sigma)
         self._radius = len(self._taps) // 2
         self._margin_px = margin_px
+        self._width = width
         columns = geometry.map_width(width)
-        left = np.arange(columns, dtype=np.float32) * geometry.map_stride
-        # The last cell may reach beyond the camera's image.
-        self._left_of_cell, self._right_of_cell = left, np.minimum(left + geometry.map_stride, width)
         # Kept from strip to strip: the rows not given out yet, as many as the Gaussian reaches, and as many above them.
         rows = 2 * self._radius + geometry.strip_rows
         self._mask, self._masked = np.zeros((rows, columns), np.float32), np.zeros((rows, columns), np.float32)
@@ -109,10 +107,7 @@ class Stitcher:
         for number, tile_map in enumerate(maps):
             place = slice(number * tile, min((number + 1) * tile, columns))
             masked[:, place] = tile_map[core_rows, core_columns][:count, : place.stop - place.start]
-        edges = [edge.reshape(-1, geometry.map_stride)[:count] for edge in (strip.left, strip.right)]
-        left, right = edges[0].max(axis=1) + self._margin_px, edges[1].min(axis=1) - self._margin_px
-        np.less_equal(left[:, None], self._left_of_cell, out=mask)
-        mask *= self._right_of_cell <= right[:, None]
+        mask[...] = cells_inside(strip.left, strip.right, self._width, geometry.map_stride, self._margin_px)[:count]
         masked *= mask
         first = np.arange(count) * geometry.map_stride + strip.first_line
         flagged = first < self._start + geometry.halo
@@ -147,3 +142,26 @@ class Stitcher:
             array[:kept] = array[shift : self._filled].copy()
         self._first_row += shift
         self._filled, self._given = kept, self._radius
+
+
+def cells_inside(
+    left: npt.NDArray[np.float32], right: npt.NDArray[np.float32], width: int, stride: int, margin_px: float
+) -> npt.NDArray[np.bool_]:
+    """Which positions of the map lie wholly between the edges of the web.
+
+    Args:
+        left: float32 (n,), left edge on each line.
+        right: float32 (n,), right edge.
+        width: Pixels of a line.
+        stride: Lines and pixels per position.
+        margin_px: Pixels inside each edge that are left out.
+
+    Returns:
+        bool (ceil(n / stride), ceil(width / stride)); the last row may stand for fewer lines.
+    """
+    starts = np.arange(0, len(left), stride)
+    lefts = np.maximum.reduceat(left, starts) + margin_px
+    rights = np.minimum.reduceat(right, starts) - margin_px
+    cells = np.arange(0, width, stride, dtype=np.float32)
+    # The last cell may reach beyond the camera's image.
+    return (lefts[:, None] <= cells) & (np.minimum(cells + stride, width) <= rights[:, None])
