@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from flawline.runtime.errors import FlawlineError
 
 if TYPE_CHECKING:
-    from flawline.runtime.bundle import Golden
-    from flawline.runtime.detector import Detector
+    from flawline.runtime.bundle import Bundle, Golden
+    from flawline.runtime.engines import AnyScorer
 
 
 class GoldenCheck(msgspec.Struct, frozen=True):
@@ -35,16 +35,17 @@ class GoldenCheck(msgspec.Struct, frozen=True):
     problem: str | None = None
 
 
-def verify(detector: "Detector") -> list[GoldenCheck]:
-    """Scores the golden frames of a detector's bundle.
+def verify(bundle: "Bundle", scorer: "AnyScorer") -> list[GoldenCheck]:
+    """Scores the golden frames of a bundle; those of one for webs are windows, with the context that a tile has.
 
     Args:
-        detector: An open detector.
+        bundle: In the precision that is wanted.
+        scorer: Of that bundle, see `open_scorer`.
 
     Returns:
         One entry per golden frame; one that cannot be scored, or not with a finite score, has not passed.
     """
-    return [_check(detector, golden) for golden in detector.bundle.golden]
+    return [_check(bundle, scorer, golden) for golden in bundle.golden]
 
 
 def golden_errors(score: float, anomaly_map: NDArray[np.float32], golden: "Golden") -> tuple[float, float]:
@@ -59,18 +60,18 @@ def golden_errors(score: float, anomaly_map: NDArray[np.float32], golden: "Golde
     return abs(score - golden.score) / scale, float(np.abs(anomaly_map - golden.map).max()) / scale
 
 
-def _check(detector: "Detector", golden: "Golden") -> GoldenCheck:
-    tolerance = detector.bundle.manifest.golden.relative_tolerance
+def _check(bundle: "Bundle", scorer: "AnyScorer", golden: "Golden") -> GoldenCheck:
+    tolerance = bundle.manifest.golden.relative_tolerance
     try:
-        result = detector(golden.frame)
+        (score,), (anomaly_map,) = scorer.batch([golden.frame])
     except FlawlineError as error:
         return GoldenCheck(expected=golden.score, tolerance=tolerance, passed=False, problem=str(error))
-    relative_error, map_error = golden_errors(result.score, result.map, golden)
+    relative_error, map_error = golden_errors(score, anomaly_map, golden)
     return GoldenCheck(
         expected=golden.score,
         tolerance=tolerance,
         passed=relative_error <= tolerance and map_error <= tolerance,
-        score=result.score,
+        score=score,
         relative_error=relative_error,
         map_relative_error=map_error,
     )

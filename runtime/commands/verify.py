@@ -29,8 +29,7 @@ def run(options: argparse.Namespace) -> int:
 
     from flawline.runtime.backends import preferred_engine
     from flawline.runtime.bundle import read
-    from flawline.runtime.detector import Detector
-    from flawline.runtime.engines import fastest_engine
+    from flawline.runtime.engines import fastest_engine, open_scorer
     from flawline.runtime.errors import BundleError, EngineError, NewerFormatError, NotABundleError
     from flawline.runtime.images import use_threads
     from flawline.runtime.verification import verify
@@ -47,8 +46,8 @@ def run(options: argparse.Namespace) -> int:
                 backend = fastest_engine(bundle, threads=options.threads)
             except EngineError:
                 backend = preferred_engine(bundle.manifest.network.precision)
-        with Detector(bundle, backend=backend, threads=options.threads) as detector:
-            checks = verify(detector)
+        with open_scorer(bundle, backend, threads=options.threads) as scorer:
+            checks = verify(bundle, scorer)
     except (NotABundleError, NewerFormatError, EngineError):
         raise  # Nothing is damaged: another folder, version or engine is what is needed.
     except BundleError as error:
@@ -59,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         return 1
     verified = all(check.passed for check in checks)
     if options.json:
-        facts = {"backend": detector.backend, "precision": bundle.manifest.network.precision}
+        facts = {"backend": scorer.backend, "precision": bundle.manifest.network.precision}
         sys.stdout.write(msgspec.json.encode({"verified": verified, **facts, "golden": checks}).decode() + "\n")
         return 0 if verified else 1
     sys.stdout.write("every file is whole\n")
@@ -68,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     untried = [precision for precision in whole.precisions if precision != bundle.manifest.network.precision]
     others = f"; not tried: --precision {', '.join(untried)}" if untried else ""
     outcome = "VERIFIED" if verified else "NOT VERIFIED"
-    sys.stdout.write(f"{outcome} in {bundle.manifest.network.precision} on {detector.backend}{others}\n")
+    sys.stdout.write(f"{outcome} in {bundle.manifest.network.precision} on {scorer.backend}{others}\n")
     return 0 if verified else 1
 
 

@@ -15,8 +15,8 @@ from flawline.export import fidelity, standalone_parity, variants
 from flawline.export.fit import FitOptions, fit_bundle
 from flawline.export.parity import ParityError
 from flawline.export.standalone import compose_standalone
-from flawline.runtime import Detector
 from flawline.runtime import bundle as bundles
+from flawline.runtime.engines import open_scorer
 from flawline.runtime.extractor import FeatureExtractor
 from flawline.runtime.images import list_images, read_image, write_image
 from flawline.runtime.precisions import PRECISIONS, Precision
@@ -62,9 +62,10 @@ def test_an_added_precision_scores_its_golden_frames_and_the_first_one_is_as_it_
     for name, array in before.statistics.items():
         np.testing.assert_array_equal(after.statistics[name], array)
     for chosen in after.precisions:
-        with Detector.open(path, precision=chosen) as detector:
-            assert all(check.passed for check in verify(detector))
-            assert detector.bundle.manifest.network.precision == chosen
+        bundle = bundles.read(path).select(chosen)
+        with open_scorer(bundle, "auto", threads=1) as scorer:
+            assert all(check.passed for check in verify(bundle, scorer))
+        assert bundle.manifest.network.precision == chosen
 
 
 def test_an_added_precision_has_a_threshold_and_p_values_of_its_own(added: tuple[Path, Precision]) -> None:
@@ -100,8 +101,8 @@ def test_a_bundle_of_8_bits_alone_says_how_it_came_to_them(
     assert quantisation.calibration_images == bundle.manifest.fit.images
     assert len(quantisation.sensitivity) >= 3
     assert all(0 < layer.relative_error < 0.5 for layer in quantisation.sensitivity)
-    with Detector.open(bundle.path) as detector:
-        assert all(check.passed for check in verify(detector))
+    with open_scorer(bundle, "auto", threads=1) as scorer:
+        assert all(check.passed for check in verify(bundle, scorer))
     assert export(bundle.path, "--precision", "fp16", "--images", good_images, "--out", tmp_path / "more.flaw") == 2
     assert "holds no fp32 network to start from, only int8" in capsys.readouterr().err
 
