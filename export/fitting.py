@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -38,6 +38,8 @@ _PARITY_IMAGES = 4
 
 Picture = Path | Window
 """An image file, or a window of a web."""
+
+AnyPicture = TypeVar("AnyPicture", bound=Picture)
 
 
 class Images(NamedTuple):
@@ -156,7 +158,7 @@ def frames(paths: Iterable[Picture]) -> Iterator[Frame]:
     return (picture.read() if isinstance(picture, Window) else read_image(picture) for picture in paths)
 
 
-def evenly(paths: Sequence[Picture], count: int) -> list[Picture]:
+def evenly(paths: Sequence[AnyPicture], count: int) -> list[AnyPicture]:
     """At most so many of the paths, spread evenly."""
     return [paths[index] for index in sorted({round(i) for i in np.linspace(0, len(paths) - 1, count)})]
 

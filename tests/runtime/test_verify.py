@@ -109,7 +109,7 @@ def test_a_newer_format_is_not_damage(make_bundle, tmp_path, capsys):
     (path / "manifest.sha256").write_text(hashlib.sha256(manifest).hexdigest() + "\n")
     status, out, err = run(capsys, path)
     assert (status, out) == (2, "")
-    assert "is of format 2.1, this version reads format 1: update flawline" in err
+    assert "is of format 2.2, this version reads format 1: update flawline" in err
 
 
 def test_an_engine_that_refuses_the_graph_is_not_damage(make_bundle, tmp_path, capsys):
