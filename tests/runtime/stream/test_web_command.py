@@ -101,6 +101,16 @@ def test_what_was_recorded_has_the_same_defects_when_it_is_played(bundle, web, t
     assert "holds a recording already" in capsys.readouterr().err
 
 
+def test_the_stream_ends_after_so_many_lines(bundle, web, capsys):
+    assert main(arguments(bundle, f"{web}?loop=forever&block=50", "--json", "--lines", "420")) == 0
+    defects, gaps, summary = events(capsys.readouterr().out)
+    assert (summary["ended"], summary["lines_received"], summary["lines_scored"]) == ("line_limit", 450, 450)
+    assert len(defects) == 2
+    assert summary["lines_received"] + sum(summary["lines_lost"].values()) == summary["lines_sent"]
+    assert set(summary["lines_lost"]) <= {"stopped"}
+    assert gaps == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_ends_the_stream_with_a_full_account(bundle, web, tmp_path, number):
     source = f"{web}?loop=forever&line_rate=20000"

@@ -1,15 +1,17 @@
 """A web from its source to the sinks, with a real network."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from flawline.runtime.bundle import Edges
+from flawline.runtime.bundle import Edges, Shading
 from flawline.runtime.cameras import BlockInfo, Status, open_source
 from flawline.runtime.errors import InputError
 from flawline.runtime.stream import Defect, Gap, TextSink
 from flawline.runtime.web.odometer import Odometer
-from flawline.runtime.web.recorder import Recorder
+from flawline.runtime.web.recorder import DEFAULT_MARGIN_LINES, Recorder
 from tests.runtime.web_bundles import (
     FLAW_THRESHOLD,
     HALO,
@@ -166,11 +168,8 @@ def test_a_recording_played_again_has_the_same_defects_bit_for_bit(
     blocks = first.source_counters["recorded_blocks"]
     assert first.source_counters["recorder_dropped_blocks"] == first.source_counters["recorder_failed_blocks"] == 0
     list_sink.events.clear()
-    source = open_source(f"replay:{folder}")
-    try:
+    with contextlib.closing(open_source(f"replay:{folder}")) as source:
         again = stream_web(opened, source, [list_sink], **settings())
-    finally:
-        source.close()
     received = told(list_sink)
     if not everything:
         # Near what was not recorded there is less context: only that may be said more often.
@@ -189,13 +188,32 @@ def test_a_recording_played_again_has_the_same_defects_bit_for_bit(
     balance(again)
 
 
-def test_edge_wander_is_measured(web_bundle, list_sink, texture):
-    width, lines = 700, 640
+def wandering(texture, lines: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A web of 550 px on a dark table of 700, and its left and right edge."""
     left = 60 + np.round(9 * np.sin(np.arange(lines) / 100))
-    right = left + 550
-    columns = np.arange(width)
+    columns, right = np.arange(700), left + 550
     inside = (columns >= left[:, None]) & (columns < right[:, None])
-    pixels = np.where(inside, texture(lines, width), 0).astype(np.uint8)
+    return np.where(inside, texture(lines, 700), 0).astype(np.uint8), left, right
+
+
+def test_a_recording_around_defects_has_what_edges_and_shading_rest_on(web_bundle, texture, tmp_path, list_sink):
+    opened = web_bundle(edges=Edges(margin_px=8), shading=Shading(target=128, width_px=200))
+    pixels = flawed(wandering(texture, 4000)[0], [(1500, 100), (3100, 400)])
+    source, settings = ArraySource(pixels), {"threshold": 7.0, "strip_lines": 512, "pixel_mm": 0.1, "line_mm": 0.1}
+    recorder = Recorder(tmp_path / "kept", source, margin_lines=HALO + DEFAULT_MARGIN_LINES, blocks=64)
+    first = stream_web(opened, source, [list_sink], recorder=recorder, **settings)
+    assert 0 < first.source_counters["recorded_blocks"] < 50
+    expected = told(list_sink)
+    assert len(expected) >= 2
+    list_sink.events.clear()
+    with contextlib.closing(open_source(f"replay:{tmp_path / 'kept'}")) as source:
+        stream_web(opened, source, [list_sink], **settings)
+    assert told(list_sink) == expected
+
+
+def test_edge_wander_is_measured(web_bundle, list_sink, texture):
+    lines = 640
+    pixels, left, right = wandering(texture, lines)
     opened = web_bundle(edges=Edges(margin_px=8))
     summary = stream_web(opened, ArraySource(pixels), [list_sink], threshold=1e6, pixel_mm=0.1, strip_lines=64)
     for found, true in ((summary.left_edge, left), (summary.right_edge, right)):
