@@ -25,7 +25,7 @@ class CameraFrame(NamedTuple):
         camera_time_ns: Time by the camera's clock, nanoseconds; 0 if it has none.
         pixels: uint8 (lines, width) or RGB (lines, width, 3), valid until the release; None if parts never came.
         release: Gives the buffer back; to be called once.
-        detail: Why there are no pixels.
+        detail: Why there are no pixels, or none of the agreed format.
     """
 
     frame_id: int
@@ -146,8 +146,8 @@ class FrameSource:
             return self._sent(Status.INCOMPLETE, 1, frame, arrival_ns, "incomplete_frame", frame.detail)
         if frame.pixels.shape != expected:
             self._frames["changed"] += 1
-            detail = f"frame {frame.frame_id} is {frame.pixels.shape}; expected {expected}, as when the stream began"
-            return self._sent(Status.LOST, 1, frame, arrival_ns, "frame_changed", detail)
+            shapes = f"frame {frame.frame_id} is {frame.pixels.shape}; expected {expected}, as when the stream began"
+            return self._sent(Status.LOST, 1, frame, arrival_ns, "frame_changed", frame.detail or shapes)
         into[: self.block_lines] = frame.pixels
         self._frames["received"] += 1
         return self._sent(Status.OK, 1, frame, arrival_ns)

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from flawline.runtime.cameras import gentl, pylon, video
+from flawline.runtime.cameras import aravis, gentl, pylon, video
 from flawline.runtime.cameras.features import CameraOptions
 from flawline.runtime.cameras.found import FoundCamera
 from flawline.runtime.cameras.recording import open_replay
@@ -45,6 +45,12 @@ SCHEMES = {
         video.create,
         "video:web.mkv?line_rate=20000&block=256&loop=2",
         video.discover,
+    ),
+    "aravis": Scheme(
+        aravis.AravisOptions,
+        aravis.create,
+        "aravis:192.168.1.20?width=4096&block=256&line_rate=20000&packet=9000&feature.ExposureTime=40",
+        aravis.discover,
     ),
     "pylon": Scheme(
         CameraOptions,

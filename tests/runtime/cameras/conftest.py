@@ -9,12 +9,21 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from flawline.runtime.cameras import BlockInfo, Source, Status, line_shape
+from flawline.runtime.cameras import BlockInfo, Source, Status, aravis_library, line_shape
 
 
 @pytest.fixture(autouse=True)
 def _threads(no_thread_is_left):
     pass
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch):
+    """Aravis looks for cameras on all networks, and tests must not: it runs where there are none, in other processes."""
+    aravis_library.library.cache_clear()
+    monkeypatch.setattr(aravis_library, "LIBRARY", "libaravis-0.8.so.0-not-here")
+    yield
+    aravis_library.library.cache_clear()
 
 
 def require(module: str) -> None:

@@ -102,7 +102,7 @@ def test_examples_parse(name):
     example = SCHEMES[name].example
     assert example.startswith(f"{name}:")
     # Nothing that they name is there, and a library may not be installed.
-    with pytest.raises(FlawlineError, match=r"does not exist|does not answer|cannot be imported"):
+    with pytest.raises(FlawlineError, match=r"does not exist|does not answer|cannot be (imported|loaded)"):
         open_source(example)
 
 
