@@ -1,0 +1,1 @@
+"""How wide and how fast a web a machine keeps up with."""
