@@ -25,9 +25,11 @@ _COMPLETE = 0
 _IMAGES = (1, 5)  # payloads of one image, the second with chunks of data behind it
 _NO_ID = (1 << 64) - 1  # that no camera gives
 _CHECK_RANGES = 1
+_NO_PACKET_SOCKET = 1
 _FORMATS = {"Mono8": 0x01080001, "RGB8": 0x02180014, "BGR8": 0x02180015}  # as they are numbered on the wire
 _MAX_SIDE = 65536
 _MAX_BUFFERED_BYTES = 4 << 30
+_MAX_SOCKET_BYTES = 64 << 20
 _MAX_EXTRA_BYTES = 1 << 20  # beside the pixels of a frame: chunks of data
 _STATISTICS = {
     "buffer_underruns": b"n_underruns",
@@ -47,6 +49,9 @@ class AravisOptions(CameraOptions, frozen=True, forbid_unknown_fields=True):
         Meta(ge=0, le=65535, description="bytes of a network packet, such as 1500 or 9000, 0 for what gets through"),
     ] = 0
     resend: Annotated[bool, Meta(description="true or false: whether missing packets are asked for again")] = True
+    packet_socket: Annotated[
+        bool, Meta(description="true or false: whether packets are taken from the card in bulk, where that is allowed")
+    ] = True
 
 
 def create(address: str, options: AravisOptions, spec: str) -> Source:
@@ -173,10 +178,14 @@ class AravisDevice:
             arv.camera_gv_set_packet_size(self._camera, self._options.packet)
         elif is_gv:
             arv.camera_gv_auto_packet_size(self._camera)
+        if is_gv and not self._options.packet_socket:
+            arv.camera_gv_set_stream_options(self._camera, _NO_PACKET_SOCKET)
         payload = self._checked_payload()
         self._stream = arv.camera_create_stream(self._camera, None, None)
         if is_gv:
-            arv.set_resend(self._stream, self._options.resend)
+            arv.set_property(self._stream, "packet-resend", self._options.resend)
+            # Of use without packet sockets; the system gives no more than net.core.rmem_max.
+            arv.set_property(self._stream, "socket-buffer-size", min(8 * payload, _MAX_SOCKET_BYTES))
         for _ in range(self._options.buffers):
             # Written to now: pages that the system hands out later would come in the middle of a frame.
             array = np.full(payload, 0, np.uint8)

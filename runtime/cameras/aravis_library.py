@@ -51,6 +51,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "get_device_address": (c_char_p, (c_uint,)),
     "camera_get_device": (c_void_p, (c_void_p,)),
     "camera_is_gv_device": (c_int, (c_void_p,)),
+    "camera_gv_set_stream_options": (None, (c_void_p, c_int)),
     "gv_device_is_controller": (c_int, (c_void_p,)),
     "device_get_feature": (c_void_p, (c_void_p, c_char_p)),
     "device_set_range_check_policy": (None, (c_void_p, c_int)),
@@ -157,9 +158,9 @@ class Aravis:
         increment = ctypes.cast(self._glib.g_atomic_int_inc, c_void_p)
         self._gobject.g_signal_connect_data(device, b"control-lost", increment, byref(count), None, _CONNECT_SWAPPED)
 
-    def set_resend(self, stream: int, resend: bool) -> None:
-        """Sets whether packets that are missing are asked for again."""
-        self._gobject.g_object_set(c_void_p(stream), b"packet-resend", c_int(resend), c_void_p(None))
+    def set_property(self, instance: int, name: str, value: int) -> None:
+        """Sets a property of an object that is an integer, an enumeration or a truth."""
+        self._gobject.g_object_set(c_void_p(instance), name.encode(), c_int(value), c_void_p(None))
 
     def unref(self, instance: int) -> None:
         """Gives an object up."""

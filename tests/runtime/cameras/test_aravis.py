@@ -90,6 +90,14 @@ def test_lost_packets_cost_their_blocks_and_no_more(net, ratio, parameters):
     closed(reader)
 
 
+def test_packets_come_through_plain_sockets_too(net):
+    net.camera(256)
+    reader, _ = net.reader(f"{SMALL}&packet_socket=false")
+    follow(reader, 6400)
+    assert counters(reader)["frames_received"] > 0.9 * 800
+    closed(reader)
+
+
 def test_starved_buffers_are_a_gap_of_their_size(net):
     net.camera()
     reader, _ = net.reader(SPEC + "&buffers=4")

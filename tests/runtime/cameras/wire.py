@@ -88,9 +88,9 @@ class Wire:
         reader = self._run([sys.executable, str(HERE / "read_camera.py"), spec])
         return reader, json.loads(reader.answer())
 
-    def run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
-        """Runs a command in the namespace to its end."""
-        return subprocess.run([*self._enter, *command], capture_output=True, text=True, timeout=PATIENCE_S)
+    def run(self, command: list[str], seconds: float = 0.0) -> subprocess.CompletedProcess[str]:
+        """Runs a command that takes about so long in the namespace to its end."""
+        return subprocess.run([*self._enter, *command], capture_output=True, text=True, timeout=seconds + PATIENCE_S)
 
     def end(self) -> None:
         # Readers before their cameras, which they would wait for.
