@@ -155,6 +155,24 @@ def accuracy_against_time(
         figure.legend(loc="outside lower center", ncols=3)
 
 
+def peak_against_line(path: Path, curves: Sequence[Curve], *, seam: int, title: str) -> None:
+    """Peak of a flaw over its place along the web.
+
+    Args:
+        path: PNG to write.
+        curves: Peak by first line of the flaw.
+        seam: Line at which one strip ends and the next begins.
+        title: Above the plot.
+    """
+    with _figure(path) as figure:
+        axes = figure.subplots()
+        for index, curve in enumerate(curves):
+            axes.plot(curve.x, curve.y, label=curve.label, **_look(index), markevery=max(1, len(curve.x) // 16))
+        axes.axvline(seam, color="#999999", linewidth=1.0, linestyle="--")
+        axes.set(title=title, xlabel="first line of the flaw", ylabel="peak of the anomaly map")
+        axes.legend()
+
+
 def time_by_stage(path: Path, groups: Sequence[str], stages: Mapping[str, Sequence[float]], *, title: str) -> None:
     """Where the time goes: one stacked bar per group.
 

@@ -14,6 +14,7 @@ from flawline.benchmarks.commands import (
     bench_latency,
     bench_peers,
     bench_roofline,
+    bench_seams,
     bench_stream,
 )
 
@@ -24,6 +25,7 @@ BENCHMARKS = {
     "accuracy": (bench_accuracy, "accuracy of the real path over several splits"),
     "gpu": (bench_gpu, "kernels and whole frames on an NVIDIA GPU"),
     "roofline": (bench_roofline, "what devices could do at best, computed from their data sheets"),
+    "seams": (bench_seams, "what seams do to scores, with context and without"),
     "stream": (bench_stream, "the fastest and the widest web that is inspected without a drop"),
     "peers": (bench_peers, "time, memory, size and accuracy beside other packages that offer PaDiM"),
 }
