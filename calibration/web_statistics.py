@@ -1,7 +1,6 @@
 """One pass over windows of good web through the exported graph, and the statistics of what is web in them."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +10,33 @@ from flawline.calibration.good_web import Window
 from flawline.calibration.mixture import SAMPLE, Mixture, fit_each
 from flawline.calibration.shrinkage import shrink
 from flawline.calibration.statistics import EmbeddingReader, Statistics, StatisticsOptions, pack_statistics
+from flawline.runtime.bundle.manifest import Manifest
 from flawline.runtime.errors import InputError
+
+_OFTEN = 0.1
+"""Of how often the column that was seen most often was: below, a column's own statistics are too few."""
+
+
+def require_for_web(options: StatisticsOptions) -> None:
+    """Refuses a model that does not go with webs.
+
+    Raises:
+        InputError: It has a Gaussian per position, or shrinkage that is estimated.
+    """
+    if options.tie == "position":
+        raise InputError("--tie position is for aligned parts; expected global or column for a web")
+    if isinstance(options.shrinkage, str):
+        raise InputError(f"--shrinkage {options.shrinkage} is for pictures; expected a number from 0 to 1 for a web")
+
+
+def sampled_windows(manifest: Manifest, windows: int) -> int:
+    """How many windows have as many embeddings as are kept for mixtures.
+
+    Args:
+        manifest: Of the detector to be.
+        windows: How many are fitted.
+    """
+    return min(windows, -(-manifest.gaussian.count * SAMPLE // manifest.positions))
 
 
 def collect_web(
@@ -29,17 +54,12 @@ def collect_web(
         windows: Of good web.
         size: Height and width of a window's map.
         dimension: Channels d of an embedding.
-        options: How the web is modelled; tied by column or global.
+        options: How the web is modelled; see `require_for_web`.
         watch: The same windows, as they are read: shows progress.
 
     Raises:
-        InputError: Features are NaN or infinite or do not vary, a column of the web never shows, or an option does not
-            go with webs.
+        InputError: Features are NaN or infinite or do not vary, or hardly any position is web.
     """
-    if options.tie == "position":
-        raise InputError("--tie position is for aligned parts; expected global or column for a web")
-    if isinstance(options.shrinkage, str):
-        raise InputError(f"--shrinkage {options.shrinkage} is for pictures; give a number from 0 to 1 for a web")
     assigned = assignment(options.tie, *size)
     gaussians = int(assigned.max()) + 1
     moments = Moments(gaussians, dimension)
@@ -48,17 +68,41 @@ def collect_web(
     for batch in reader.batches(window.read() for window in watch):
         for embeddings in batch:
             own = next(inside).inside().ravel()
-            vectors, groups = embeddings[own], assigned[own]
-            moments.add(vectors, groups)
-            if sample is not None:
-                sample.add(vectors, groups)
-    _fill_ring(moments, options.tie)
-    mixture = Mixture(moments.mean[:, None], moments.covariance()[:, None])
-    if sample is not None:
-        mixture = fit_each(sample.values(), options.components, options.seed)
-    if options.shrinkage is not None:
+            for group, vectors in _by_group(embeddings[own], assigned[own]):
+                moments.add(group, vectors)
+                if sample is not None:
+                    sample.add(group, vectors)
+    seen, lenders = np.unique(nearest_seen(moments.count), return_inverse=True)
+    if sample is None:
+        mixture = Mixture(moments.mean[seen][:, None], moments.covariance(seen)[:, None])
+    else:
+        mixture = fit_each(sample.values(seen), options.components, options.seed)
+    mixture = Mixture(mixture.mean[lenders], mixture.covariance[lenders])
+    if options.shrinkage is not None and not isinstance(options.shrinkage, str):
         shrink(mixture.covariance, options.shrinkage)
-    return pack_statistics(mixture, assigned, int(moments.count.min()), options)
+    # The most, so that no covariance is of a higher rank than that.
+    return pack_statistics(mixture, assigned, int(moments.count.max()), options)
+
+
+def nearest_seen(count: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+    """Whose statistics each column takes: its own, or those of the nearest one that was seen often enough.
+
+    The ring is never seen, nor what lies outside the web; where an edge wanders, few lines show a column.
+
+    Args:
+        count: int64 (G,), how often each was seen.
+
+    Returns:
+        (G,), numbers of groups.
+    """
+    often = np.flatnonzero(count >= max(2.0, _OFTEN * count.max()))
+    if not often.size:
+        return np.arange(count.size)
+    behind = np.minimum(np.searchsorted(often, np.arange(count.size)), often.size - 1)
+    before = np.maximum(behind - 1, 0)
+    groups = np.arange(count.size)
+    nearer = np.abs(often[before] - groups) <= np.abs(often[behind] - groups)
+    return np.asarray(np.where(nearer, often[before], often[behind]), np.intp)
 
 
 class Moments:
@@ -77,36 +121,37 @@ class Moments:
         self.mean = np.zeros((groups, dimension))
         self.scatter = np.zeros((groups, dimension, dimension))
 
-    def add(self, vectors: npt.NDArray[np.float32], groups: npt.NDArray[np.int32]) -> None:
-        """Takes in vectors, float32 (n, d), and the group of each.
+    def add(self, group: int, vectors: npt.NDArray[np.float32]) -> None:
+        """Takes in vectors of a group, float32 (n, d), n >= 1.
 
         Raises:
             InputError: A vector is NaN or infinite.
         """
-        for group in np.unique(groups).tolist():
-            values = vectors[groups == group].astype(np.float64)
-            mean = values.mean(axis=0)
-            if not np.isfinite(mean).all():
-                raise InputError("the network gives NaN or infinite features for this web; check weights and images")
-            values -= mean
-            before, added = int(self.count[group]), len(values)
-            delta = (mean - self.mean[group]) * math.sqrt(before * added / (before + added))
-            self.scatter[group] += values.T @ values + np.outer(delta, delta)
-            self.mean[group] += (mean - self.mean[group]) * (added / (before + added))
-            self.count[group] = before + added
+        values = vectors.astype(np.float64)
+        mean = values.mean(axis=0)
+        if not np.isfinite(mean).all():
+            raise InputError("the network gives NaN or infinite features for this web; check weights and images")
+        values -= mean
+        before, added = int(self.count[group]), len(values)
+        delta = mean - self.mean[group]
+        self.scatter[group] += values.T @ values + np.outer(delta, delta) * (before * added / (before + added))
+        self.mean[group] += delta * (added / (before + added))
+        self.count[group] = before + added
 
-    def covariance(self) -> npt.NDArray[np.float64]:
-        """The unbiased covariances, float64 (G, d, d).
+    def covariance(self, groups: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        """The unbiased covariances of some groups, float64 (n, d, d).
 
         Raises:
             InputError: A group has fewer than two vectors.
         """
-        if self.count.min() < 2:
+        count = self.count[groups]
+        if count.min() < 2:
             raise InputError(
-                f"column {int(self.count.argmin())} of the map shows {int(self.count.min())} positions of good web; expected "
-                "2 or more: give more web, or --tie global"
+                f"{int(count.min())} positions of the map show good web; expected 2 or more for a covariance: give more web"
             )
-        return self.scatter / (self.count - 1)[:, None, None]
+        covariance = self.scatter[groups]
+        covariance /= (count - 1)[:, None, None]
+        return covariance
 
 
 class _Sample:
@@ -114,32 +159,27 @@ class _Sample:
 
     def __init__(self, groups: int, dimension: int, windows: int, seed: int) -> None:
         self._quota = max(1, -(-SAMPLE // windows))
+        self._none = np.empty((0, dimension), np.float32)
         self._kept: list[list[npt.NDArray[np.float32]]] = [[] for _ in range(groups)]
         self._generator = np.random.Generator(np.random.Philox(key=seed))
 
-    def add(self, vectors: npt.NDArray[np.float32], groups: npt.NDArray[np.int32]) -> None:
-        for group in np.unique(groups).tolist():
-            own = np.flatnonzero(groups == group)
-            if own.size > self._quota:
-                own = self._generator.choice(own, self._quota, replace=False)
-            self._kept[group].append(vectors[own])
+    def add(self, group: int, vectors: npt.NDArray[np.float32]) -> None:
+        if len(vectors) > self._quota:
+            vectors = vectors[self._generator.choice(len(vectors), self._quota, replace=False)]
+        self._kept[group].append(vectors)
 
-    def values(self) -> Iterable[npt.NDArray[np.float64]]:
-        for parts in self._kept:
-            values = np.concatenate(parts).astype(np.float64)
+    def values(self, groups: npt.NDArray[np.intp]) -> Iterable[npt.NDArray[np.float64]]:
+        for group in groups.tolist():
+            values = np.concatenate([*self._kept[group], self._none]).astype(np.float64)
             if len(values) > SAMPLE:
                 values = values[self._generator.choice(len(values), SAMPLE, replace=False)]
             yield values
 
 
-def _fill_ring(moments: Moments, tie: str) -> None:
-    """Columns of the map that are no web anywhere, such as the ring, borrow what the nearest one that is has seen."""
-    if tie != "column":
-        return
-    seen = np.flatnonzero(moments.count >= 2)
-    if not seen.size:
-        return
-    for column in np.flatnonzero(moments.count < 2).tolist():
-        nearest = seen[np.abs(seen - column).argmin()]
-        moments.count[column] = moments.count[nearest]
-        moments.mean[column], moments.scatter[column] = moments.mean[nearest], moments.scatter[nearest]
+def _by_group(
+    vectors: npt.NDArray[np.float32], groups: npt.NDArray[np.int32]
+) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """Vectors (n, d) of each group that has any."""
+    order = np.argsort(groups, kind="stable")
+    present, starts = np.unique(groups[order], return_index=True)
+    yield from zip(present.tolist(), np.split(vectors[order], starts[1:]), strict=True)

@@ -7,7 +7,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from flawline.calibration.good_web import GoodWeb, Piece
+from flawline.calibration.good_web import GoodWeb
+from flawline.calibration.web_pieces import Piece
 from flawline.runtime.bundle import Bundle
 from flawline.runtime.bundle.contents import Golden
 from flawline.runtime.bundle.manifest import Manifest
@@ -33,13 +34,16 @@ class WebModel:
     golden: Sequence[Golden] = ()
 
 
-def strip_maxima(model: WebModel, web: GoodWeb, pieces: Sequence[Piece], *, threads: int) -> npt.NDArray[np.float32]:
+def strip_maxima(
+    model: WebModel, web: GoodWeb, pieces: Sequence[Piece], label: str, *, threads: int
+) -> npt.NDArray[np.float32]:
     """The largest value of the anomaly map in every strip.
 
     Args:
         model: The detector.
         web: Where the pieces are from.
         pieces: Good web that was not fitted.
+        label: Of the progress bar.
         threads: Threads of engine and kernel.
 
     Returns:
@@ -53,7 +57,7 @@ def strip_maxima(model: WebModel, web: GoodWeb, pieces: Sequence[Piece], *, thre
     backend = ENGINES[model.manifest.network.precision][0]
     # A model has what the inspector takes of a bundle, as long as the engine is named.
     with WebInspector(cast(Bundle, model), pieces[0].width, backend=backend, threads=threads) as inspector:
-        for piece in progress(pieces, label="calibrating", unit="piece"):
+        for piece in progress(pieces, label=label, unit="piece"):
             values, _ = inspector.inspect_piece(np.array(piece.load()))
             maxima += [values[row : row + rows].max() for row in range(0, len(values), rows)]
     return np.array(maxima, np.float32)

@@ -9,16 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from flawline.calibration.good_images import GoodImages, check_images
+from flawline.calibration.good_web import GoodWeb
 from flawline.calibration.shrinkage import Estimator
 from flawline.calibration.split import draw, split
 from flawline.calibration.statistics import FactorType, StatisticsOptions
+from flawline.calibration.web_pieces import Piece, fingerprint, split_pieces
+from flawline.calibration.web_statistics import sampled_windows
+from flawline.calibration.web_threshold import WebModel
 from flawline.calibration.woodbury import Form
 from flawline.export import fidelity
 from flawline.export.converting import running
 from flawline.export.draft import require_memory
 from flawline.export.features import Exported
-from flawline.export.fitting import BATCH, Images, Say, score, warn_of_few
+from flawline.export.fitting import BATCH, Images, Say, held_out_scores, warn_of_few
 from flawline.export.labelled import Labelled
+from flawline.export.sizes import features_of_any_size, features_of_one_size
 from flawline.export.support import require_support
 from flawline.export.variants import FloatDetector, fit_variant, labelled_auroc
 from flawline.runtime import bundle as bundles
@@ -27,6 +32,7 @@ from flawline.runtime.engines import open_cpu_scorer
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
 from flawline.runtime.precisions import ENGINES, Precision
+from flawline.runtime.web.geometry import Geometry
 
 if TYPE_CHECKING:
     import threadpoolctl
@@ -41,7 +47,7 @@ _SAME_SCORE = 1e-3
 def add_precision(
     path: Path,
     precision: Precision,
-    images: Sequence[Path],
+    images: Sequence[Path] | Sequence[Piece],
     out: Path,
     *,
     factors: FactorType | None = None,
@@ -56,7 +62,7 @@ def add_precision(
     Args:
         path: Bundle whose own network is in fp32.
         precision: To add.
-        images: The good images that the bundle was fitted on.
+        images: The good images that the bundle was fitted on; for a web the pieces (`read_pieces`).
         out: Folder to make; must not exist.
         factors: Type of the stored factors; as in the bundle if None.
         form: Of the factors; as in the bundle if None, or what suits them where their type is another.
@@ -86,18 +92,19 @@ def add_precision(
         raise InputError(
             f"{path} holds no fp32 network to start from, only {', '.join(bundle.precisions)}; fit it again"
         )
+    if manifest.web is not None and (labelled is not None or skip_bad):
+        raise InputError(f"{path} is for a web; expected neither labelled images nor to leave out any")
     exported = exported_from(bundle)
     require_support(precision, exported, manifest, threads=threads)
     with running(path), threadpoolctl.threadpool_limits(1, user_api="blas"):
-        good = check_images(images, skip_bad=skip_bad)
-        for line in good.bad:
-            say(f"left out: {line}")
-        chosen = _same_images(good, manifest, path)
+        chosen = _chosen(images, manifest, path, skip_bad, say)
         options = _options(manifest, factors, form)
         warn_of_few(manifest, len(chosen.fitted), say)
-        require_memory(manifest, exported, len(chosen.fitted), BATCH, options)
+        sampled = len(chosen.fitted) if chosen.web is None else sampled_windows(manifest, len(chosen.fitted))
+        require_memory(manifest, exported, sampled, BATCH, options)
+        model = WebModel(manifest, exported.features, bundle.statistics)
         with open_cpu_scorer(bundle, ENGINES["fp32"][0], threads=threads) as scorer:
-            held_out = score(scorer, chosen.held_out, "scoring in fp32")
+            held_out = held_out_scores(scorer, model, chosen, "scoring in fp32", threads=threads)
             _require_same_scores(held_out, bundle)
             image_auroc = None if labelled is None else labelled_auroc(scorer, labelled)
         draft = msgspec.structs.replace(
@@ -110,10 +117,13 @@ def add_precision(
 
 
 def exported_from(bundle: bundles.Bundle) -> Exported:
-    """The feature graph of a bundle, without the torch network behind it."""
+    """The feature graph of a bundle, for one size, without the torch network behind it."""
     manifest = bundle.manifest
+    sizes = {output.name: (output.height, output.width) for output in manifest.network.outputs}
+    sizes[manifest.network.input] = (manifest.input.height, manifest.input.width)
+    features = bundle.features
     return Exported(
-        features=bundle.features,
+        features=features if manifest.web is None else features_of_one_size(features, sizes, manifest.input.layout),
         network=manifest.network,
         projection=manifest.projection,
         stored_projection=bundle.statistics.get("projection"),
@@ -124,6 +134,38 @@ def exported_from(bundle: bundles.Bundle) -> Exported:
         std=(),
         module=None,
     )
+
+
+def _chosen(
+    images: Sequence[Path] | Sequence[Piece], manifest: facts.Manifest, path: Path, skip_bad: bool, say: Say
+) -> Images:
+    """The good images as they were split when the bundle was fitted."""
+    if manifest.web is not None:
+        return _same_web([piece for piece in images if isinstance(piece, Piece)], manifest, path)
+    good = check_images([image for image in images if isinstance(image, Path)], skip_bad=skip_bad)
+    for line in good.bad:
+        say(f"left out: {line}")
+    return _same_images(good, manifest, path)
+
+
+def _same_web(pieces: Sequence[Piece], manifest: facts.Manifest, path: Path) -> Images:
+    geometry, web = Geometry.of(manifest), manifest.web
+    assert web is not None  # or there were no geometry
+    good = GoodWeb(pieces, geometry, web)
+    others = InputError(f"this is not the good web that {path} was fitted on; expected the same as for `flawline fit`")
+    try:
+        fitted, held_out = split_pieces(
+            pieces,
+            geometry.strip_lines,
+            false_reject_rate=manifest.threshold.false_reject_rate,
+            seed=manifest.fit.seed,
+        )
+    except InputError as error:
+        # It speaks of options of `flawline fit`, which were right for the web of the bundle.
+        raise others from error
+    if fingerprint(fitted) != manifest.fit.sources_sha256 or good.strips(held_out) != manifest.fit.calibration_images:
+        raise others
+    return Images(good.windows(fitted), good.windows(held_out), good, held_out)
 
 
 def _same_images(good: GoodImages, manifest: facts.Manifest, path: Path) -> Images:
@@ -190,6 +232,8 @@ def _write(
     out: Path, bundle: bundles.Bundle, precision: Precision, added: facts.Manifest, payload: bundles.Payload
 ) -> bundles.Bundle:
     own = bundle.manifest
+    if own.web is not None:
+        payload = payload._replace(features=features_of_any_size(payload.features, own.input.layout))
     files = bundles.variant_files(precision)
     variant = facts.Variant(
         features=own.file_names("fp32").features if payload.features == bundle.features else files.features,

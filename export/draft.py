@@ -1,6 +1,5 @@
 """The manifest of a bundle before it is calibrated: what it says, and what it will take."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -9,9 +8,10 @@ import numpy as np
 
 from flawline.calibration.gaussian import assignment
 from flawline.calibration.good_images import GoodImages
-from flawline.calibration.good_web import GoodWeb, Piece
+from flawline.calibration.good_web import GoodWeb
 from flawline.calibration.memory import calibration_bytes
 from flawline.calibration.statistics import FACTOR_DTYPES, StatisticsOptions
+from flawline.calibration.web_pieces import Piece, fingerprint
 from flawline.export import factor_parity
 from flawline.export.features import Exported
 from flawline.export.fitting import Images
@@ -45,7 +45,7 @@ def draft(good: GoodImages, images: Images, exported: Exported, options: FitOpti
         interpolation="area" if shrinks else "linear",
         source=good.size or (None, None),
         counts=(len(images.fitted), len(images.held_out)),
-        fingerprint=good.fingerprint(paths),
+        sources_sha256=good.fingerprint(paths),
         covered_px=exported.height,
         web=None,
     )
@@ -71,7 +71,7 @@ def draft_web(
         interpolation="linear",
         source=(geometry.strip_lines, fitted[0].width),
         counts=(good.strips(fitted), good.strips(held_out)),
-        fingerprint=hashlib.sha256("".join(sorted(piece.sha256 for piece in fitted)).encode()).hexdigest(),
+        sources_sha256=fingerprint(fitted),
         covered_px=geometry.strip_lines + 2 * geometry.ring,
         web=good.facts,
     )
@@ -85,7 +85,7 @@ def _draft(
     interpolation: Literal["area", "linear"],
     source: tuple[int | None, int | None],
     counts: tuple[int, int],
-    fingerprint: str,
+    sources_sha256: str,
     covered_px: int,
     web: facts.Web | None,
 ) -> facts.Manifest:
@@ -128,7 +128,7 @@ def _draft(
             calibration_images=counts[1],
             group_by=options.group_by,
             seed=options.seed,
-            sources_sha256=fingerprint,
+            sources_sha256=sources_sha256,
         ),
         web=web,
         parity=None,

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from flawline.calibration.good_web import GoodWeb, Piece, brightness, read_pieces, split_pieces
+from flawline.calibration.good_web import GoodWeb, brightness
+from flawline.calibration.web_pieces import Piece, read_pieces, split_pieces
+from flawline.calibration.web_statistics import require_for_web, sampled_windows
+from flawline.export.converting import running
 from flawline.export.draft import describe, draft_web, require_memory
 from flawline.export.feature_graph import FeatureGraph, cut
 from flawline.export.features import Exported, export_features, open_backbone, projected_dimension
@@ -52,8 +55,7 @@ def fit_web_bundle(
     """
     bundles.require_free(out)
     tie = options.statistics.tie
-    if tie == "position":
-        raise InputError("--tie position is for aligned parts; expected --tie global or column for a web")
+    require_for_web(options.statistics)
     backbone = open_backbone(
         options.backbone,
         layers=options.layers,
@@ -76,8 +78,7 @@ def fit_web_bundle(
     fitted, held_out = split_pieces(
         pieces, geometry.strip_lines, false_reject_rate=options.false_reject_rate, seed=options.seed
     )
-    fact = _facts(geometry, web, fitted)
-    good_web = GoodWeb(pieces, geometry, fact)
+    good_web = GoodWeb(pieces, geometry, _facts(geometry, web, fitted))
     images = Images(good_web.windows(fitted), good_web.windows(held_out), good_web, held_out)
     say(
         f"{good_web.strips(fitted)} strips of good web to fit in {len(images.fitted)} windows, {good_web.strips(held_out)} strips "
@@ -95,9 +96,11 @@ def fit_web_bundle(
     )
     manifest = draft_web(good_web, fitted, held_out, exported, options)
     say(describe(manifest))
-    require_memory(manifest, exported, 0, BATCH, options.statistics)
+    require_memory(manifest, exported, sampled_windows(manifest, len(images.fitted)), BATCH, options.statistics)
+    if options.precision != "fp32":
+        require_support(options.precision, exported, manifest, threads=options.threads)
     # See `fit_bundle`.
-    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+    with running(options.backbone), threadpoolctl.threadpool_limits(1, user_api="blas"):
         result = _fit(options, exported, manifest, images, say)
     payload = result.payload._replace(features=features_of_any_size(result.payload.features, options.layout))
     return bundles.write(out, result.manifest, *payload)
@@ -107,7 +110,6 @@ def _fit(options: FitOptions, exported: Exported, manifest: facts.Manifest, imag
     fitted = fit_detector(exported, manifest, images, options.statistics, threads=options.threads, say=say)
     if options.precision == "fp32":
         return fitted
-    require_support(options.precision, exported, manifest, threads=options.threads)
     reference = FloatDetector(exported, fitted.manifest, fitted.scores)
     return fit_variant(options.precision, reference, images, options.statistics, threads=options.threads, say=say)
 

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from flawline.calibration import conformal
-from flawline.calibration.good_web import GoodWeb, Piece, Window
+from flawline.calibration.good_web import GoodWeb, Window
 from flawline.calibration.statistics import EmbeddingReader, Statistics, StatisticsOptions, collect
+from flawline.calibration.web_pieces import Piece
 from flawline.calibration.web_statistics import collect_web
 from flawline.calibration.web_threshold import WebModel, strip_maxima
 from flawline.export import factor_parity, fidelity, parity
@@ -105,11 +106,8 @@ def fit_detector(
         backend=ENGINES[exported.network.precision][0],
         threads=threads,
     ) as scorer:
-        if images.web is None:
-            scores = score(scorer, images.held_out, "calibrating")
-        else:
-            web_model = WebModel(manifest, exported.features, gaussian_tensors(statistics.gaussians))
-            scores = strip_maxima(web_model, images.web, images.pieces, threads=threads)
+        web_model = WebModel(manifest, exported.features, gaussian_tensors(statistics.gaussians))
+        scores = held_out_scores(scorer, web_model, images, "calibrating", threads=threads)
         checked = evenly(images.held_out, _PARITY_IMAGES)
         report = parity.check(
             scorer,
@@ -146,6 +144,23 @@ def warn_of_few(manifest: facts.Manifest, images: int, say: Say) -> None:
             f"{images} images for {dimension} dimensions: in most directions only epsilon says what is normal; more images or a "
             "smaller --dim would say more"
         )
+
+
+def held_out_scores(
+    scorer: Scorer, model: WebModel, images: Images, label: str, *, threads: int
+) -> npt.NDArray[np.float32]:
+    """Scores behind a threshold: of the held-out images, or of the strips of held-out web.
+
+    Args:
+        scorer: The detector, of images or windows.
+        model: The same detector.
+        images: Good images.
+        label: Of the progress bar.
+        threads: Threads that compute.
+    """
+    if images.web is None:
+        return score(scorer, images.held_out, label)
+    return strip_maxima(model, images.web, images.pieces, label, threads=threads)
 
 
 def score(scorer: Scorer, paths: Sequence[Picture], label: str) -> npt.NDArray[np.float32]:

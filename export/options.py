@@ -1,5 +1,6 @@
 """What shapes a bundle besides the images."""
 
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Literal
@@ -41,10 +42,13 @@ class WebOptions:
         for name, value, most in (
             ("strips", self.strip_lines, 8192),
             ("tiles", self.tile_px, 16384),
-            ("shading", self.shading_px or 1, 65536),
+            ("shading", 1 if self.shading_px is None else self.shading_px, 65536),
         ):
             if not 1 <= value <= most:
                 raise InputError(f"{name} of {value} px; expected 1 to {most}")
+        for name, pitch_mm in (("pixels", self.pixel_mm), ("lines", self.line_mm)):
+            if pitch_mm is not None and not 0 < pitch_mm < math.inf:
+                raise InputError(f"a pitch of {pitch_mm} mm for {name}; expected a positive number such as 0.1")
         if self.margin_px is not None and not 0 <= self.margin_px <= 65536:
             raise InputError(f"a margin of {self.margin_px} px at the edges; expected 0 to 65536")
 
@@ -75,7 +79,6 @@ class FitOptions:
         skip_bad: Go on without images that cannot be read.
         seed: Seed of the projection, the split and every other draw.
         threads: Threads that compute.
-        web: For an endless web; None for pictures.
     """
 
     backbone: str = "efficientnet-lite0"
@@ -99,7 +102,6 @@ class FitOptions:
     skip_bad: bool = False
     seed: int = 0
     threads: int = field(default_factory=default_threads)
-    web: WebOptions | None = None
 
     def __post_init__(self) -> None:
         """Refuses numbers that no images could make sense of."""

@@ -91,12 +91,17 @@ def compose_standalone(bundle: Bundle) -> bytes:
         The file, the same bytes for the same bundle and versions of Flawline and onnx.
 
     Raises:
-        InputError: The file would be too large for its format, or the network's arithmetic is one of a certain engine.
+        InputError: The file would be too large for its format, the network's arithmetic is one of a certain engine, or the
+            bundle is for a web, whose scores come from more than a frame.
         BundleError: The feature graph or the assignment of Gaussians is not what the manifest promises.
         ResourceError: Too little memory.
         MissingExtraError: onnx is not installed.
     """
     manifest = bundle.manifest
+    if manifest.web is not None:
+        raise InputError(
+            f"{bundle.path} is for a web, whose map is stitched and smoothed across windows; expected one for pictures"
+        )
     _require_portable(manifest)
     size = standalone_bytes(bundle)
     _require_size(manifest, size)

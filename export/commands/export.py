@@ -46,8 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images",
         metavar="DIR",
-        type=Path,
-        help="good images that the bundle was fitted on; with --to, more to compare on",
+        help="good images (or web) that the bundle was fitted on; with --to, more to compare on",
     )
     parser.add_argument(
         "--labelled",
@@ -102,8 +101,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _add(options: argparse.Namespace) -> int:
+    from flawline.calibration.web_pieces import read_pieces
     from flawline.export.addition import add_precision
     from flawline.export.labelled import read_labelled
+    from flawline.runtime.bundle import read
     from flawline.runtime.errors import InputError
     from flawline.runtime.images import list_images
 
@@ -115,10 +116,12 @@ def _add(options: argparse.Namespace) -> int:
         )
     if options.out is None:
         raise InputError(f"--precision {options.precision} needs --out, the bundle to make")
+    is_web = read(options.bundle).manifest.web is not None
+    images = read_pieces(options.images) if is_web else list_images(Path(options.images))
     bundle = add_precision(
         options.bundle,
         options.precision,
-        list_images(options.images),
+        images,
         options.out,
         factors=options.factors,
         form=options.form,
@@ -144,7 +147,7 @@ def _standalone(options: argparse.Namespace) -> int:
 
     if options.out is None:
         raise InputError("--to standalone needs --out, the file to make or replace")
-    frames = (read_image(path) for path in (list_images(options.images) if options.images else ()))
+    frames = (read_image(path) for path in (list_images(Path(options.images)) if options.images else ()))
     bundle = read(options.bundle).select(options.precision)
     report = write_standalone(bundle, options.out, frames, threads=options.threads)
     text = f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB, {bundle.manifest.network.precision}; {_text(report)}\n"

@@ -27,6 +27,16 @@ from flawline.runtime.precisions import PRECISIONS
 if TYPE_CHECKING:
     from flawline.runtime.bundle import Bundle
 
+_OF_WEBS = {
+    "--strip-lines": "strip_lines",
+    "--tile": "tile_px",
+    "--pixel-pitch-mm": "pixel_mm",
+    "--line-pitch-mm": "line_mm",
+    "--edges-margin": "margin_px",
+    "--no-edges": "no_edges",
+    "--shading": "shading_px",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
@@ -135,13 +145,10 @@ def _fit_images(options: argparse.Namespace) -> "Bundle":
     from flawline.export.labelled import read_labelled
     from flawline.runtime.images import list_images
 
-    given = [
-        name
-        for name in ("strip_lines", "tile_px", "pixel_mm", "line_mm", "margin_px", "shading_px")
-        if vars(options)[name]
-    ]
-    if given or options.no_edges:
-        raise InputError("an option for webs is given without --web; expected --web as well")
+    for option, name in _OF_WEBS.items():
+        # Not by its truth: 0 is a margin.
+        if getattr(options, name) is not None and getattr(options, name) is not False:
+            raise InputError(f"{option} is for webs; expected --web as well")
     return fit_bundle(
         list_images(Path(options.good)),
         options.out,
@@ -159,6 +166,8 @@ def _fit_web(options: argparse.Namespace) -> "Bundle":
             raise InputError(f"--{name.replace('_', '-')} is for folders of images; it does not go with --web")
     if options.tie is None:
         options.tie = "global"
+    if options.tie == "column" and options.tile_px is not None:
+        raise InputError("--tile does not go with --tie column, where a tile is as wide as the web")
     chosen_web = chosen(WebOptions, options)
     if options.no_edges:
         if options.margin_px is not None:
