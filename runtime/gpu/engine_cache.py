@@ -18,7 +18,7 @@ from flawline.runtime.bundle.manifest import Count, Sha256, Text
 from flawline.runtime.errors import EngineError
 from flawline.runtime.precisions import Precision
 
-_FORMAT = b"flawline engine 2\n"
+_FORMAT = b"flawline engine 3\n"
 _HEADER_CAP_BYTES = 1 << 14
 _AGAIN = "build it again with `flawline export BUNDLE --to engine`"
 
@@ -31,6 +31,9 @@ class EngineKey(msgspec.Struct, frozen=True, kw_only=True):
     precision: Precision
     batch: Count
     """Most frames that it takes at once."""
+    height: Count
+    width: Count
+    """Of its input, px: windows of a web may have any size, an engine is for one."""
     tensorrt: Text
     """Version of TensorRT."""
     device: Text
@@ -77,7 +80,7 @@ def engines_folder() -> Path:
 
 def cache_path(key: EngineKey) -> Path:
     """Where the cache keeps an engine; the name tells apart what lies side by side, what the file says is what counts."""
-    return engines_folder() / f"{key.bundle[:12]}.{key.precision}.batch{key.batch}.{_place(key)}.engine"
+    return engines_folder() / f"{key.bundle[:12]}.{key.precision}.batch{key.batch}.{key.height}x{key.width}.{_place(key)}.engine"
 
 
 def timing_cache_path(key: EngineKey) -> Path:
@@ -166,6 +169,8 @@ def _texts(key: EngineKey) -> dict[str, str]:
         "tensorrt": f"TensorRT {key.tensorrt}",
         "device": key.device,
         "compute_capability": f"compute capability {major}.{minor}",
+        "height": f"a height of {key.height} px",
+        "width": f"a width of {key.width} px",
         "multiprocessors": f"{key.multiprocessors} multiprocessors",
         "memory_gib": f"{key.memory_gib} GiB of memory",
     }

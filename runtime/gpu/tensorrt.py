@@ -121,7 +121,12 @@ def check_ports(inputs: Mapping[str, Port], outputs: Mapping[str, Port], manifes
             f"the feature graph takes {', '.join(inputs)} and gives {', '.join(outputs)}; the manifest says "
             f"{manifest.network.input} and {', '.join(names)}"
         )
-    check_signature([*inputs.values()], [outputs[name] for name in names], *shapes(manifest, batch))
+    check_signature(
+        [*inputs.values()],
+        [outputs[name] for name in names],
+        *shapes(manifest, batch),
+        open_size=manifest.web is not None,
+    )
 
 
 def port(dtype: Any, shape: Sequence[int]) -> Port:

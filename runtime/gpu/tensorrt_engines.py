@@ -61,6 +61,8 @@ def key_of(bundle: Bundle, device: Device, batch: int) -> EngineKey:
         bundle=bundle.hash,
         precision=bundle.manifest.network.precision,
         batch=batch,
+        height=bundle.manifest.input.height,
+        width=bundle.manifest.input.width,
         tensorrt=tensorrt.__version__,
         device=device.name,
         compute_capability=device.arch,

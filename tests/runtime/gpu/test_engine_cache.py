@@ -24,6 +24,8 @@ KEY = EngineKey(
     bundle="0123456789ab" + "c" * 52,
     precision="fp16",
     batch=4,
+    height=64,
+    width=48,
     tensorrt="10.3.0",
     device="Orin (nvgpu)",
     compute_capability=(8, 7),
@@ -64,6 +66,8 @@ def test_an_engine_for_more_frames_serves_fewer(path: Path) -> None:
             other(compute_capability=(9, 0)),
             "was built for compute capability 8.7; expected one for compute capability 9.0",
         ),
+        (other(height=32), "was built for a height of 64 px; expected one for a height of 32 px"),
+        (other(width=64), "was built for a width of 48 px; expected one for a width of 64 px"),
         (other(multiprocessors=4), "was built for 8 multiprocessors; expected one for 4 multiprocessors"),
         (other(memory_gib=8), "was built for 16 GiB of memory; expected one for 8 GiB of memory"),
         (
@@ -91,8 +95,8 @@ def flipped(data: bytes) -> bytes:
         (lambda data: data.replace(b'"fp16"', b'"fp17"'), "is damaged: Invalid enum value 'fp17'"),
         (lambda data: data.replace(b'"batch":4', b'"batch":0'), "is damaged: Expected `int` >= 1"),
         (lambda data: data.replace(b"Orin", b"Or\xffn"), "is damaged: "),
-        (lambda data: b"flawline engine 2\n" + b" " * 100_000, "is damaged: Input data was truncated"),
-        (lambda data: data.replace(b"engine 2", b"engine 1", 1), "is of format 1; this version reads format 2"),
+        (lambda data: b"flawline engine 3\n" + b" " * 100_000, "is damaged: Input data was truncated"),
+        (lambda data: data.replace(b"engine 3", b"engine 1", 1), "is of format 1; this version reads format 3"),
         (
             lambda data: data.partition(b"}\n")[2],
             "is none that Flawline built; a plan alone does not say what it is for",
@@ -131,7 +135,7 @@ def test_the_cache_tells_apart_what_must_not_be_confused(monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert (
         cache_path(KEY)
-        == tmp_path / "flawline/engines/0123456789ab.fp16.batch4.trt10.3.0.sm87x8.16gib.orin-nvgpu.engine"
+        == tmp_path / "flawline/engines/0123456789ab.fp16.batch4.64x48.trt10.3.0.sm87x8.16gib.orin-nvgpu.engine"
     )
     assert timing_cache_path(KEY) == tmp_path / "flawline/engines/trt10.3.0.sm87x8.16gib.orin-nvgpu.timings"
     others = [
@@ -141,8 +145,10 @@ def test_the_cache_tells_apart_what_must_not_be_confused(monkeypatch: pytest.Mon
         other(tensorrt="10.7.0"),
         other(device="Thor"),
         other(compute_capability=(9, 0)),
+        other(height=32),
+        other(width=64),
         other(multiprocessors=4),
         other(memory_gib=8),
     ]
-    assert len({cache_path(key) for key in (KEY, *others)}) == 9
+    assert len({cache_path(key) for key in (KEY, *others)}) == 11
     assert len({timing_cache_path(key) for key in (KEY, *others)}) == 6
