@@ -18,7 +18,8 @@ from flawline.runtime.bundle.manifest import Count, Sha256, Text
 from flawline.runtime.errors import EngineError
 from flawline.runtime.precisions import Precision
 
-_FORMAT = b"flawline engine 3\n"
+_VERSION = 3
+_FORMAT = b"flawline engine %d\n" % _VERSION
 _HEADER_CAP_BYTES = 1 << 14
 _AGAIN = "build it again with `flawline export BUNDLE --to engine`"
 
@@ -80,7 +81,10 @@ def engines_folder() -> Path:
 
 def cache_path(key: EngineKey) -> Path:
     """Where the cache keeps an engine; the name tells apart what lies side by side, what the file says is what counts."""
-    return engines_folder() / f"{key.bundle[:12]}.{key.precision}.batch{key.batch}.{key.height}x{key.width}.{_place(key)}.engine"
+    return (
+        engines_folder()
+        / f"{key.bundle[:12]}.{key.precision}.batch{key.batch}.{key.height}x{key.width}.{_place(key)}.engine"
+    )
 
 
 def timing_cache_path(key: EngineKey) -> Path:
@@ -144,7 +148,7 @@ def _read_header(first: bytes, second: bytes) -> _Header:
         known = re.fullmatch(rb"flawline engine (\d{1,9})\n", first)
         if known is None:
             raise ValueError("is none that Flawline built; a plan alone does not say what it is for")
-        raise ValueError(f"is of format {known[1].decode()}; this version reads format 2")
+        raise ValueError(f"is of format {known[1].decode()}; this version reads format {_VERSION}")
     try:
         return msgspec.json.decode(second, type=_Header)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
