@@ -36,12 +36,9 @@ def read(source: Source, lines: int, buffer: np.ndarray, textures: np.ndarray) -
             pixels = buffer[: info.lines]
             numbers, times = np.ascontiguousarray(pixels[:, :STAMP_PX]).view("<u8").T
             made, made_ns = int(numbers[0]), int(times[0])
-            is_right = bool(np.all(np.diff(numbers.astype(np.int64)) == 1))
-            rows = numbers % len(textures)
-            is_right &= all(
-                np.array_equal(line[STAMP_PX:], textures[row, STAMP_PX : len(line)])
-                for line, row in zip(pixels, rows, strict=True)
-            )
+            expected = textures[numbers % len(textures), STAMP_PX : source.width]
+            follow_each_other = np.all(np.diff(numbers.astype(np.int64)) == 1)
+            is_right = bool(follow_each_other and np.array_equal(pixels[:, STAMP_PX:], expected))
         reads.append([info.status.value, *info[1:7], made, made_ns, is_right])
     return reads
 

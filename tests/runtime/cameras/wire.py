@@ -47,9 +47,17 @@ class Process:
             pytest.fail(f"{self._process.args} does not answer")
         return self._process.stdout.readline().decode().strip()
 
+    def require(self) -> str:
+        """An answer that has to come."""
+        answer = self.answer()
+        if not answer:
+            self.end()
+            pytest.fail(f"{self._process.args} ended with {self.returncode}: {self.errors}")
+        return answer
+
     def ask(self, command: str) -> str:
         self.tell(command)
-        return self.answer()
+        return self.require()
 
     def tell(self, command: str) -> None:
         assert self._process.stdin is not None
@@ -80,13 +88,13 @@ class Wire:
     def camera(self, width: int = 4096, first_line: int = 0) -> Process:
         """A fake camera that listens; see `fake_gv_camera` for its commands."""
         camera = self._run([sys.executable, str(HERE / "fake_gv_camera.py"), "lo", str(width), str(first_line)])
-        assert camera.answer() == "ready"
+        assert camera.require() == "ready"
         return camera
 
     def reader(self, spec: str) -> tuple[Process, list[Any]]:
         """A process that has opened a source, and its block, width and channels; or what was wrong."""
         reader = self._run([sys.executable, str(HERE / "read_camera.py"), spec])
-        return reader, json.loads(reader.answer())
+        return reader, json.loads(reader.require())
 
     def run(self, command: list[str], seconds: float = 0.0) -> subprocess.CompletedProcess[str]:
         """Runs a command that takes about so long in the namespace to its end."""
@@ -130,7 +138,7 @@ def reads(reader: Process, lines: int) -> list[Read]:
 
 def answered(reader: Process) -> list[Read]:
     """What a reader answers that was told to go on."""
-    return [Read(*read) for read in json.loads(reader.answer())]
+    return [Read(*read) for read in json.loads(reader.require())]
 
 
 def counters(reader: Process) -> dict[str, int]:
