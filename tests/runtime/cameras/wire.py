@@ -5,6 +5,7 @@ import ctypes
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,6 +119,9 @@ def wire() -> Iterator[Wire]:
         ctypes.CDLL("libaravis-0.8.so.0")
     except OSError as error:
         _refuse(f"{error}: make test-deps installs it")
+    for tool in ("unshare", "nsenter", "ip"):
+        if shutil.which(tool) is None:
+            _refuse(f"{tool} is not installed: make test-deps installs it where root runs it")
     holder = Process(["unshare", "-rn", "sh", "-c", "ip link set lo up && echo $$ && exec cat"])
     pid = holder.answer()
     if not pid:
