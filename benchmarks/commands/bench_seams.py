@@ -1,6 +1,6 @@
 """Shows what seams do: the same web in strips of several heights and as one image, and a flaw that moves across a seam.
 
-Real web is scored in strips of each of --heights and as one image; maps and regions are compared. Then a dark flaw is moved line
+Real web with dark flaws on it is scored in strips of each of --heights and as one image; maps and regions are compared. Then a dark flaw is moved line
 by line across the seam between two strips, and its peak is taken three ways: on the web as one image, in strips with context as
 the stream has, and in strips each scored by itself.
 
@@ -17,7 +17,7 @@ from flawline.benchmarks import plots
 from flawline.benchmarks.commands.options import add_output, positive, say, several
 from flawline.benchmarks.environment import describe
 from flawline.benchmarks.record import detector_facts, heading, result
-from flawline.benchmarks.stream.seams import FLAW_PX, Seams
+from flawline.benchmarks.stream.seams import FLAW_PX, Seams, with_flaws
 from flawline.benchmarks.tables import table, write_json
 from flawline.runtime.bundle import read
 from flawline.runtime.engines import fastest_engine
@@ -71,14 +71,15 @@ def run(args: argparse.Namespace) -> int:
     backend = fastest_engine(bundle, threads=args.threads) if args.backend == "auto" else args.backend
     left = (image.shape[1] - args.width) // 2
     piece = np.ascontiguousarray(image[: args.web_lines, left : left + args.width])
+    flaw = np.full((FLAW_PX, FLAW_PX), max(0, int(piece.mean()) - 60), np.uint8)
+    flawed = with_flaws(piece, flaw)
     seams = Seams(bundle, args.width, backend=backend, threads=args.threads)
     try:
         say("the web as one image")
-        whole = seams.map(piece)
+        whole = seams.map(flawed)
         exact = [
-            seams.exactness(piece, height, whole) for height in progress(args.heights, label="strips", unit="height")
+            seams.exactness(flawed, height, whole) for height in progress(args.heights, label="strips", unit="height")
         ]
-        flaw = np.full((FLAW_PX, FLAW_PX), max(0, int(piece.mean()) - 60), np.uint8)
         places = range(strip - strip // 2, strip + strip // 2, args.step)
         moved = [
             seams.moved(piece[: 3 * strip], flaw, line, strip)

@@ -18,6 +18,7 @@ def test_strips_with_context_are_exact_and_strips_by_themselves_are_not(tmp_path
     results = json.loads((tmp_path / "out.json").read_text())["results"]
     assert [each["strip_lines"] for each in results["exactness"]] == [16, 64]
     assert all(each["relative_error"] <= 1e-4 and each["same_defects"] for each in results["exactness"])
+    assert all(each["defects"] > 0 for each in results["exactness"])
     assert [each["line"] for each in results["moved"]] == list(range(32, 96, 4))
     assert results["largest_error"]["strips"] <= 1e-4
     assert results["largest_error"]["naive"] > 1e-3
