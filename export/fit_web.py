@@ -67,7 +67,7 @@ def fit_web_bundle(
     )
     projected_dimension(backbone, options.projection, options.dimension)
     map_stride = options.map_stride or backbone.map_stride or min(backbone.graph.strides)
-    geometry = _geometry(backbone.graph, map_stride, web)
+    geometry = web_geometry(backbone.graph, map_stride, web)
     pieces = read_pieces(good)
     if tie == "column":
         geometry = replace(geometry, tile_px=_up(pieces[0].width, geometry.stride))
@@ -85,7 +85,7 @@ def fit_web_bundle(
         f"held out for a threshold that rejects at most {options.false_reject_rate:.1%} of good strips"
     )
     exported = export_features(
-        backbone._replace(graph=_at(backbone.graph, *geometry.window)),
+        backbone._replace(graph=at_size(backbone.graph, *geometry.window)),
         channels=pieces[0].channels,
         layout=options.layout,
         projection=options.projection,
@@ -114,7 +114,17 @@ def _fit(options: FitOptions, exported: Exported, manifest: facts.Manifest, imag
     return fit_variant(options.precision, reference, images, options.statistics, threads=options.threads, say=say)
 
 
-def _geometry(graph: FeatureGraph, map_stride: int, web: WebOptions) -> Geometry:
+def web_geometry(graph: FeatureGraph, map_stride: int, web: WebOptions) -> Geometry:
+    """Strips, tiles and the context that a network needs around them.
+
+    Args:
+        graph: The network.
+        map_stride: Input pixels per position of the map.
+        web: Height of strips and width of tiles; both are rounded up to the network's stride.
+
+    Raises:
+        InputError: The network is not fully convolutional, or the map's stride does not divide the network's.
+    """
     fields = receptive_fields(graph.model, graph.input, graph.layers)
     stride = max(field.stride for field in fields)
     if stride % map_stride:
@@ -144,7 +154,7 @@ def _facts(geometry: Geometry, web: WebOptions, pieces: Sequence[Piece]) -> fact
     return msgspec.structs.replace(fact, shading=shading)
 
 
-def _at(graph: FeatureGraph, height: int, width: int) -> FeatureGraph:
+def at_size(graph: FeatureGraph, height: int, width: int) -> FeatureGraph:
     """The network for images of another size."""
     spatial = dict.fromkeys((graph.input, *graph.layers), (2, 3))
     resized = cut(open_size(graph.model, spatial), graph.layers, height, width, origin="the network")
