@@ -71,7 +71,14 @@ def network(channels: int, crop: int, *, fragile: bool = False) -> bytes:
 
 
 def web_bundle(
-    path: Path, *, channels: int = 1, tie: str = "global", tile: int = TILE, fragile: bool = False, **web: object
+    path: Path,
+    *,
+    channels: int = 1,
+    tie: str = "global",
+    tile: int = TILE,
+    fragile: bool = False,
+    threshold: float = 9.0,
+    **web: object,
 ) -> bundle.Bundle:
     """A bundle for webs, with Gaussians that are random but fixed, and a threshold that good texture seldom exceeds."""
     window = (STRIP + 2 * HALO, tile + 2 * HALO)
@@ -108,7 +115,7 @@ def web_bundle(
             factors="fp32",
             block_rows=8,
         ),
-        threshold=bundle.Threshold(false_reject_rate=0.5, score=9.0, calibration_images=3),
+        threshold=bundle.Threshold(false_reject_rate=0.5, score=threshold, calibration_images=3),
         fit=bundle.Fit(images=2, calibration_images=3, group_by=None, seed=0, sources_sha256="0" * 64),
         web=Web(halo=HALO, ring=RING, **web),
         parity=None,
