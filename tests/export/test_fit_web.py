@@ -414,3 +414,44 @@ def test_an_existing_path_is_refused_before_any_work(network, good, tmp_path):
     Path(out).mkdir()
     with pytest.raises(InputError, match="exists"):
         fit(network, good, out)
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+def test_real_fabric_is_fitted_and_scored_without_seams(shared_data, tmp_path):
+    """Five strips of fabric, 512 px of each, as one web for ResNet-18."""
+    folder = tmp_path / "fabric"
+    folder.mkdir()
+    for path in sorted((shared_data / "aitex" / "good" / "02").iterdir())[:5]:
+        write_image(folder / path.name, np.ascontiguousarray(read_pieces(str(path))[0].load()[:, 1500:2012]))
+    weights = next((shared_data / "resnet18").glob("*.npz"))
+    bundle = fit_web_bundle(
+        f"replay:{folder}",
+        tmp_path / "fabric.flaw",
+        FitOptions(
+            backbone="resnet18",
+            weights=str(weights),
+            dimension=16,
+            false_reject_rate=0.2,
+            threads=2,
+            statistics=StatisticsOptions(tie="global"),
+        ),
+        WebOptions(strip_lines=128, tile_px=256, margin_px=None),
+    )
+    manifest = bundle.manifest
+    assert (manifest.web.halo, manifest.web.ring) == (128, 16)
+    assert manifest.parity["reference"].startswith("torch features in float64")
+    assert manifest.parity["relative_error_max"] <= 2e-3
+    # A line of threads missing, across a seam of strips and one of tiles.
+    piece = np.array(read_pieces(f"replay:{folder}")[0].load()[:512])
+    piece[250:262, 200:320] = piece[250:262, 200:320] // 4
+    maps = []
+    for strip, tile in ((128, 256), (64, 128), (512, 512)):
+        with WebInspector(bundle, 512, strip_lines=strip, tile_px=tile, backend="onnxruntime", threads=2) as inspector:
+            maps.append(inspector.inspect_piece(piece)[0])
+    for other in maps[1:]:
+        np.testing.assert_allclose(other, maps[0], rtol=1e-4)
+    assert maps[0].max() > manifest.threshold.score
+    row, column = np.unravel_index(maps[0].argmax(), maps[0].shape)
+    assert abs(4 * row - 256) < 32
+    assert 180 < 4 * column < 340
