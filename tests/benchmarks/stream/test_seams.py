@@ -10,7 +10,7 @@ from tests.runtime.web_bundles import texture, web_bundle
 
 
 def test_strips_with_context_are_exact_and_strips_by_themselves_are_not(tmp_path, capsys):
-    bundle = web_bundle(tmp_path / "web.flaw", threshold=4.0)
+    bundle = web_bundle(tmp_path / "web.flaw", threshold=3.0)
     write_image(tmp_path / "web.png", texture(256, 100))
     options = ["--lines", str(tmp_path / "web.png"), "--heights", "16,64", "--web-lines", "200", "--width", "64"]
     options += ["--seam-height", "64", "--step", "4", "--backend", "onnxruntime", "--plot", str(tmp_path / "seams.png")]
