@@ -16,6 +16,7 @@ from flawline.benchmarks.commands import (
     bench_roofline,
     bench_seams,
     bench_stream,
+    bench_web,
 )
 
 BENCHMARKS = {
@@ -27,6 +28,7 @@ BENCHMARKS = {
     "roofline": (bench_roofline, "what devices could do at best, computed from their data sheets"),
     "seams": (bench_seams, "what seams do to scores, with context and without"),
     "stream": (bench_stream, "the fastest and the widest web that is inspected without a drop"),
+    "web": (bench_web, "detection on webs of fabric, tile by tile"),
     "peers": (bench_peers, "time, memory, size and accuracy beside other packages that offer PaDiM"),
 }
 
