@@ -116,7 +116,7 @@ class Seams:
 
 def with_flaws(piece: Lines, flaw: Lines) -> Lines:
     """The piece, uint8 (n, width), with a flaw every 127 lines, at other places across."""
-    flawed = piece.copy()
+    flawed: Lines = piece.copy()
     for number, line in enumerate(range(63, len(piece) - len(flaw), 127)):
         left = (number * 61) % (piece.shape[1] - flaw.shape[1])
         flawed[line : line + len(flaw), left : left + flaw.shape[1]] = flaw
