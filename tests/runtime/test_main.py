@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -38,7 +39,12 @@ def failing(monkeypatch):
 
 def start(words: list[str], stdout: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "flawline", *words], stdout=stdout, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "flawline", *words],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whoever runs the tests in the background has them ignore it, and a child would inherit that.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -37,7 +37,7 @@ def by_dimension(tiles, tiny_words, tmp_path_factory):
     return json.loads((folder / "result.json").read_text()), folder / "plots", printed.getvalue()
 
 
-def test_every_dimension_has_its_time_its_bytes_and_its_accuracy(by_dimension):
+def test_every_dimension_has_its_time_its_bytes_and_its_accuracy(by_dimension, tiles):
     result, _, _ = by_dimension
     costs = result["results"]["dimensions"]
     assert [(one["dimension"], one["precision"]) for one in costs] == [
@@ -52,7 +52,7 @@ def test_every_dimension_has_its_time_its_bytes_and_its_accuracy(by_dimension):
         assert 0.4 < one["image_auroc"] <= 1
     low, _, high, _ = costs
     assert low["factor_bytes"] < high["factor_bytes"]
-    assert result["settings"]["test"] == "tiles0"
+    assert result["settings"]["test"] == tiles.name
 
 
 def test_of_each_precision_some_dimension_is_unbeaten(by_dimension):
