@@ -56,11 +56,6 @@ class BlockInfo(NamedTuple):
     encoder: int | None = None
     encoder_end: int | None = None
 
-    @property
-    def runs_backwards(self) -> bool:
-        """Whether the encoder counted down."""
-        return self.encoder is not None and self.encoder_end is not None and self.encoder_end < self.encoder
-
 
 class Source(Protocol):
     """A source of lines. Only one thread at a time uses it.
