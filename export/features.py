@@ -33,6 +33,7 @@ class Exported(NamedTuple):
         mean: Per channel, in units of 0 to 255.
         std: Likewise.
         module: The network in torch, as the reference of the parity gate; None for a network from an ONNX file.
+        binning: Pixels of the input along each axis whose mean is one pixel of the network's image.
     """
 
     features: bytes
@@ -45,6 +46,7 @@ class Exported(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     module: "torch.nn.Module | None"
+    binning: int = 1
 
 
 class Backbone(NamedTuple):
@@ -58,6 +60,7 @@ class Backbone(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     module: "torch.nn.Module | None"
+    binning: int = 1
 
 
 def open_backbone(
@@ -174,18 +177,22 @@ def export_features(
     dimension = projected_dimension(backbone, projection, dimension)
     stored = projections.stored(projection, input_dimension=depth, dimension=dimension, seed=seed)
     matrix = None if stored is None else projections.expand(projection, stored, depth)
-    graph = backbone.graph
+    graph, binning = backbone.graph, backbone.binning
+    height, width = graph.height * binning, graph.width * binning
+    if map_stride is None and backbone.map_stride is not None:
+        map_stride = backbone.map_stride * binning
     features, outputs = compose(
         graph,
-        height=graph.height,
-        width=graph.width,
+        height=height,
+        width=width,
         channels=channels,
         layout=layout,
         mean=backbone.mean,
         std=backbone.std,
         projection=matrix,
-        map_stride=backbone.map_stride if map_stride is None else map_stride,
+        map_stride=map_stride,
         crop=crop,
+        binning=binning,
     )
     return Exported(
         features=features,
@@ -196,18 +203,19 @@ def export_features(
             precision="fp32",
             input="frame",
             outputs=[facts.Output(name=name, height=height, width=width) for name, height, width in outputs],
-            total_stride=max(backbone.graph.strides),
+            total_stride=max(graph.strides) * binning,
         ),
         projection=facts.Projection(
             kind=projection, seed=seed, input_dimension=depth, dimension=dimension, generator=projections.GENERATOR
         ),
         stored_projection=stored,
-        height=graph.height,
-        width=graph.width,
+        height=height,
+        width=width,
         map_size=(outputs[0][1], outputs[0][2]),
         mean=backbone.mean,
         std=backbone.std,
         module=backbone.module,
+        binning=binning,
     )
 
 

@@ -66,7 +66,8 @@ def fit_web_bundle(
         seed=options.seed,
     )
     projected_dimension(backbone, options.projection, options.dimension)
-    map_stride = options.map_stride or backbone.map_stride or min(backbone.graph.strides)
+    backbone = backbone._replace(binning=web.binning)
+    map_stride = options.map_stride or web.binning * (backbone.map_stride or min(backbone.graph.strides))
     geometry = web_geometry(backbone.graph, map_stride, web)
     pieces = read_pieces(good)
     if tie == "column":
@@ -84,8 +85,9 @@ def fit_web_bundle(
         f"{good_web.strips(fitted)} strips of good web to fit in {len(images.fitted)} windows, {good_web.strips(held_out)} strips "
         f"held out for a threshold that rejects at most {options.false_reject_rate:.1%} of good strips"
     )
+    height, width = (side // web.binning for side in geometry.window)
     exported = export_features(
-        backbone._replace(graph=at_size(backbone.graph, *geometry.window)),
+        backbone._replace(graph=at_size(backbone.graph, height, width)),
         channels=pieces[0].channels,
         layout=options.layout,
         projection=options.projection,
@@ -119,21 +121,22 @@ def web_geometry(graph: FeatureGraph, map_stride: int, web: WebOptions) -> Geome
 
     Args:
         graph: The network.
-        map_stride: Input pixels per position of the map.
-        web: Height of strips and width of tiles; both are rounded up to the network's stride.
+        map_stride: Pixels of the web per position of the map.
+        web: Height of strips and width of tiles, which are rounded up to the network's stride, and its binning.
 
     Raises:
         InputError: The network is not fully convolutional, or the map's stride does not divide the network's.
     """
+    binning = web.binning
     fields = receptive_fields(graph.model, graph.input, graph.layers)
-    stride = max(field.stride for field in fields)
+    stride = max(field.stride for field in fields) * binning
     if stride % map_stride:
         raise InputError(f"a map stride of {map_stride} px; expected a divisor of {stride}, the network's total stride")
-    ring = stride if len({max(field.stride, map_stride) for field in fields}) > 1 else 0
+    ring = stride if len({max(field.stride * binning, map_stride) for field in fields}) > 1 else 0
     return Geometry(
         strip_lines=_up(web.strip_lines, stride),
         tile_px=_up(web.tile_px, stride),
-        halo=_up(max(1, *(field.radius for field in fields)), stride) + ring,
+        halo=_up(max(1, *(field.radius * binning for field in fields)), stride) + ring,
         ring=ring,
         stride=stride,
         map_stride=map_stride,
@@ -146,6 +149,7 @@ def _facts(geometry: Geometry, web: WebOptions, pieces: Sequence[Piece]) -> fact
         ring=geometry.ring,
         pixel_mm=web.pixel_mm,
         line_mm=web.line_mm,
+        binning=web.binning,
         edges=None if web.margin_px is None else facts.Edges(margin_px=web.margin_px),
     )
     if web.shading_px is None:

@@ -46,6 +46,7 @@ def compose(
     map_stride: int | None = None,
     map_size: tuple[int, int] | None = None,
     crop: int = 0,
+    binning: int = 1,
 ) -> tuple[bytes, list[tuple[str, int, int]]]:
     """Composes normalisation, network and projection into one graph.
 
@@ -55,8 +56,8 @@ def compose(
 
     Args:
         graph: The network, cut at its layers.
-        height: Of the frame, in pixels; that of the graph.
-        width: Of the frame, in pixels; that of the graph.
+        height: Of the frame, in pixels; that of the graph times `binning`.
+        width: Likewise.
         channels: Of the frame: 3 (RGB), or 1 (grey, given to every channel of the network).
         layout: Order of the frame's axes.
         mean: Subtracted from the frame, one number per channel of the network, in units of 0 to 255.
@@ -66,6 +67,7 @@ def compose(
         map_stride: Frame pixels per position of the map.
         map_size: Height and width of the map, instead of its stride. Without either it is that of the finest layer.
         crop: Frame pixels on each side that the maps leave out; a multiple of every layer's stride.
+        binning: Frame pixels along each axis whose mean is one pixel of the network's image.
 
     Returns:
         The ONNX file, the same bytes for the same arguments, and (name, height, width) of its outputs, finest first:
@@ -74,14 +76,17 @@ def compose(
     Raises:
         InputError: Shapes that do not go together.
     """
-    if (height, width) != (graph.height, graph.width):
-        raise InputError(f"frames of {height} x {width} for a network that was cut for {graph.height} x {graph.width}")
+    if (height, width) != (graph.height * binning, graph.width * binning):
+        raise InputError(
+            f"frames of {height} x {width} for a network that was cut for {graph.height} x {graph.width}"
+            + ("" if binning == 1 else f" and bins of {binning} x {binning}")
+        )
     network = onnx.compose.add_prefix(graph.model, "network/")
     image, layers = f"network/{graph.input}", [f"network/{name}" for name in graph.layers]
 
     before, behind = Nodes(), Nodes()
     if crop:
-        layers, graph = _crop(behind, graph, layers, crop)
+        layers, graph = _crop(behind, graph, layers, crop, binning)
     size = _map_size(graph, (height - 2 * crop, width - 2 * crop), map_stride, map_size)
     _check_projection(graph, projection)
     normalise(
@@ -94,6 +99,7 @@ def compose(
         mean=mean,
         std=std,
         image_channels=graph.image_channels,
+        binning=binning,
     )
     resolutions = _to_map(behind, graph, layers, size)
     columns = np.cumsum((0, *graph.channels))
@@ -131,11 +137,14 @@ def compose(
     return model.SerializeToString(deterministic=True), outputs
 
 
-def _crop(nodes: Nodes, graph: FeatureGraph, tensors: Sequence[str], crop: int) -> tuple[list[str], FeatureGraph]:
+def _crop(
+    nodes: Nodes, graph: FeatureGraph, tensors: Sequence[str], crop: int, binning: int
+) -> tuple[list[str], FeatureGraph]:
     """The layers without what lies within `crop` frame pixels of their borders, and the graph with their sizes."""
     axes = nodes.constant("crop/axes", np.array([2, 3]))
     cropped, sizes = [], []
-    for tensor, stride, (h, w) in zip(tensors, graph.strides, graph.sizes, strict=True):
+    for tensor, pixels, (h, w) in zip(tensors, graph.strides, graph.sizes, strict=True):
+        stride = pixels * binning
         if crop % stride:
             raise InputError(f"a border of {crop} px for {tensor} of stride {stride}; expected a multiple of it")
         edge = crop // stride

@@ -41,6 +41,7 @@ def normalise(
     mean: Sequence[float],
     std: Sequence[float],
     image_channels: int,
+    binning: int = 1,
 ) -> None:
     """Writes what leads from the frame to the network's image.
 
@@ -54,6 +55,7 @@ def normalise(
         mean: Per channel of the network, in units of 0 to 255.
         std: Likewise.
         image_channels: Channels of the network.
+        binning: Pixels of the frame along each axis whose mean is one of the image.
 
     Raises:
         InputError: Channels, mean or std are not what they must be.
@@ -70,6 +72,10 @@ def normalise(
     pixels = nodes.add("Cast", [frame], "frame_float", to=onnx.TensorProto.FLOAT)
     if layout == "nhwc":
         pixels = nodes.add("Transpose", [pixels], "frame_nchw", perm=(0, 3, 1, 2))
+    if binning > 1:
+        # Of the bytes, before anything is done to each of them.
+        bins = (binning, binning)
+        pixels = nodes.add("AveragePool", [pixels], "frame_binned", kernel_shape=bins, strides=bins)
     first = _only_convolution(network.graph, image)
     if first is None:
         # A grey plane becomes three by broadcasting.

@@ -28,6 +28,7 @@ class WebOptions:
         line_mm: Travel of the web per line, if known.
         margin_px: Pixels inside each edge of the web that are masked; None for a web that is not looked for edges.
         shading_px: What changes over more pixels than these is taken out as shading; None for nothing.
+        binning: Pixels along each axis whose mean is one pixel for the network; all other lengths stay in pixels of the web.
     """
 
     strip_lines: int = 256
@@ -36,6 +37,7 @@ class WebOptions:
     line_mm: float | None = None
     margin_px: int | None = 32
     shading_px: int | None = None
+    binning: int = 1
 
     def __post_init__(self) -> None:
         """Refuses numbers that no web could make sense of."""
@@ -43,6 +45,7 @@ class WebOptions:
             ("strips", self.strip_lines, 8192),
             ("tiles", self.tile_px, 16384),
             ("shading", 1 if self.shading_px is None else self.shading_px, 65536),
+            ("bins", self.binning, 64),
         ):
             if not 1 <= value <= most:
                 raise InputError(f"{name} of {value} px; expected 1 to {most}")

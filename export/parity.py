@@ -99,6 +99,8 @@ class Reference:
         pixels = torch.from_numpy(np.array(np.broadcast_to(resized, (*resized.shape[:2], 3)))).double()
         mean, std = (torch.tensor(values, dtype=torch.float64) for values in (self._exported.mean, self._exported.std))
         image = ((pixels - mean) / std).permute(2, 0, 1)[None]
+        if self._exported.binning > 1:
+            image = torch.nn.functional.avg_pool2d(image, self._exported.binning)
         with torch.inference_mode():
             maps = [np.asarray(features[0].numpy(), np.float64) for features in network(image)]
         web = self._manifest.web

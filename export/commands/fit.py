@@ -35,6 +35,8 @@ _OF_WEBS = {
     "--edges-margin": "margin_px",
     "--no-edges": "no_edges",
     "--shading": "shading_px",
+    "--lane": "lane_px",
+    "--binning": "binning",
 }
 
 
@@ -105,6 +107,12 @@ def add_web(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         type=int,
         help=f"masked inside each edge of the web, such as a selvedge (default: {default.margin_px} px)",
+    )
+    web.add_argument(
+        "--binning",
+        metavar="N",
+        type=int,
+        help="the network sees the mean of N x N pixels: N^2 times fewer, and flaws N times larger (default: 1)",
     )
     web.add_argument("--no-edges", action="store_true", help="the web fills the image; do not look for its edges")
     web.add_argument(

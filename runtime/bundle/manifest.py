@@ -166,6 +166,8 @@ class Web(msgspec.Struct, frozen=True, kw_only=True):
     """Distance of neighbouring pixels of the good web, if known; a web of another pitch is refused."""
     line_mm: Annotated[float, Meta(gt=0)] | None = None
     """Travel of the good web from line to line, if known."""
+    binning: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Pixels along each axis whose mean is one for the network; the graph does that, and its stride is in pixels of the web."""
     edges: Edges | None = None
     shading: Shading | None = None
 
@@ -400,6 +402,8 @@ def _check_web(manifest: Manifest, web: Web) -> str | None:
         return f"a map of {manifest.map.height} rows; expected a stride that divides {stride}"
     if any(manifest.select(precision).gaussian.tie == "position" for precision in manifest.precisions):
         return "gaussian.tie is position; expected column or global for a web"
+    if stride % web.binning:
+        return f"web.binning is {web.binning}; expected a divisor of the total stride {stride}"
     return None
 
 

@@ -132,6 +132,8 @@ def _web_rows(manifest: "Manifest", web: "Web") -> Iterator[tuple[str, str]]:
     yield "  pitch", known or "unknown: positions are in pixels and lines"
     edges = "not looked for: the whole width is web"
     if web.edges is not None:
+    if web.binning > 1:
+        yield "  binning", f"the network sees means of {web.binning} x {web.binning} px"
         edges = f"found on every line, {web.edges.margin_px} px inside each masked"
     yield "  edges", edges
     shading = "left in"

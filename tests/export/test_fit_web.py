@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from scipy import ndimage
 
 from flawline.__main__ import main
 from flawline.calibration import conformal
@@ -360,6 +361,50 @@ def refused(capsys, status, message):
         (("--map-stride", "3"), "a map stride of 3 px; expected a divisor of 8"),
         (("--group-by", "x"), "--group-by is for folders of images"),
         (("--false-reject-rate", "0.001"), "needs 999 held-out strips, but no more than half"),
+@pytest.fixture(scope="module")
+def binned(network, good, tmp_path_factory):
+    return fit(network, good, tmp_path_factory.mktemp("binned") / "web.flaw", web={"binning": 2})
+
+
+def test_binning_multiplies_every_length_of_the_network(binned, capsys):
+    manifest = binned.manifest
+    assert (manifest.web.binning, manifest.network.total_stride) == (2, 2 * STRIDE)
+    # 2 x 7 px of context, rounded up to the stride, and the ring.
+    assert (manifest.web.halo, manifest.web.ring) == (32, 16)
+    assert (manifest.input.height, manifest.input.width) == (STRIP + 64, TILE + 64)
+    assert (manifest.map.height, manifest.map.width) == ((STRIP + 32) // 8, (TILE + 32) // 8)
+    assert manifest.map.sigma == 6 / 8
+    assert main(["info", str(binned.path)]) == 0
+    assert "means of 2 x 2 px" in capsys.readouterr().out
+
+
+def test_binning_is_the_network_on_means_of_pixels(network, binned):
+    piece = weave(192, 224, 99)
+    flaw(piece, 90, 101)
+    with WebInspector(binned, 224, backend="onnxruntime") as inspector:
+        values, mask = inspector.inspect_piece(piece)
+    assert mask.all()
+    statistics = binned.statistics
+    lower = kernels.unpack(statistics["factors"][0, 0], 16) * statistics["scales"][0, 0]
+    embeddings = embeddings_of(network, piece.reshape(96, 2, 112, 2).mean((1, 3)))
+    distances = np.linalg.norm((embeddings - statistics["means"][0, 0]) @ lower.T, axis=2)
+    expected = ndimage.gaussian_filter(distances, 6 / 8, mode="mirror", radius=3)
+    # Not near the ends, where pixels are reflected, and in the reference their means.
+    np.testing.assert_allclose(values[8:-8, 8:-8], expected[8:-8, 8:-8], rtol=1e-4)
+
+
+def test_binned_strips_of_other_sizes_give_the_same_map(binned):
+    piece = weave(128, WIDTH, 98)
+    flaw(piece, 50, 70)
+    maps = []
+    for strip_lines, tile_px in ((STRIP, TILE), (16, 32), (64, 96)):
+        with WebInspector(binned, WIDTH, strip_lines=strip_lines, tile_px=tile_px, backend="onnxruntime") as inspector:
+            maps.append(inspector.inspect_piece(piece)[0])
+    assert maps[0].max() > binned.manifest.threshold.score
+    for other in maps[1:]:
+        np.testing.assert_allclose(other, maps[0], rtol=1e-5)
+
+
         (("--false-reject-rate", "1"), "false-reject rate is 1.0"),
         (("--labelled", "x"), "--labelled is for folders of images"),
     ],
@@ -371,7 +416,15 @@ def test_what_does_not_go_with_a_web_is_one_line_and_exit_2(network, good, tmp_p
 
 @pytest.mark.parametrize(
     "more",
-    [("--strip-lines", "32"), ("--tile", "64"), ("--edges-margin", "0"), ("--no-edges",), ("--line-pitch-mm", "1")],
+    [
+        ("--strip-lines", "32"),
+        ("--tile", "64"),
+        ("--edges-margin", "0"),
+        ("--no-edges",),
+        ("--line-pitch-mm", "1"),
+        ("--binning", "2"),
+        ("--lane", "32"),
+    ],
 )
 def test_options_of_webs_need_web(good, tmp_path, capsys, more):
     refused(capsys, main(["fit", str(good), "--out", str(tmp_path / "x.flaw"), *more]), "is for webs; expected --web")
@@ -436,6 +489,7 @@ def test_real_fabric_is_fitted_and_scored_without_seams(shared_data, tmp_path):
             threads=2,
             statistics=StatisticsOptions(tie="global"),
         ),
+        (("--binning", "0"), "bins of 0 px; expected 1 to 64"),
         WebOptions(strip_lines=128, tile_px=256, margin_px=None),
     )
     manifest = bundle.manifest

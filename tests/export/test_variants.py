@@ -215,6 +215,7 @@ NEAR = [1.0 + i * 1e-4 for i in range(40)]
         (scores(GOOD), scores([*GOOD[:-1], GOOD[-1] * 1.5]), 0.01, "score error p99 0.5"),
         (scores(NEAR), scores(NEAR[::-1]), 0.01, "rank correlation -1"),
         (scores(NEAR), scores([1.002] * 40), 0.01, "rank correlation 0"),
+        (scores(NEAR[:4]), scores([1.002] * 4), 0.01, "rank correlation 0"),
         (scores(GOOD), scores(GOOD, threshold=1.1), 0.01, "flipped verdicts"),
         (scores(GOOD), scores(GOOD), 0.5, "feature error 0.5"),
         (scores(GOOD), scores(GOOD), float("nan"), "feature error nan"),
@@ -231,6 +232,10 @@ def test_scores_that_mean_something_else_are_refused(
 ) -> None:
     with pytest.raises(ParityError, match=f"does not score like the float detector: {figure}"):
         fidelity.check("int8", reference, received, features)
+
+
+def test_the_order_of_a_few_images_that_score_alike_is_noise() -> None:
+    assert fidelity.check("int8", scores(NEAR[:4]), scores(NEAR[3::-1]), 0.01)["rank_correlation"] == pytest.approx(-1)
 
 
 def test_auroc_is_the_share_of_pairs_in_order() -> None:

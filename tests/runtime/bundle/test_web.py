@@ -116,6 +116,8 @@ def test_what_a_web_need_not_say_may_be_null_or_absent(fields: dict[str, Any], p
         ("web.edges.margin_px", -1, r">= 0 - at `\$.web.edges.margin_px`"),
         ("web.edges.margin_px", 1 << 17, r"<= 65536 - at `\$.web.edges.margin_px`"),
         ("web.shading.target", 0, r"> 0(\.0)? - at `\$.web.shading.target`"),
+        ("web.binning", 0, r">= 1 - at `\$.web.binning`"),
+        ("web.binning", 2.0, r"Expected `int`, got `float`|expected a divisor"),
         ("web.shading.target", 256, r"<= 255(\.0)? - at `\$.web.shading.target`"),
         ("web.shading.width_px", 0, r">= 1 - at `\$.web.shading.width_px`"),
     ],
@@ -138,6 +140,7 @@ def test_a_pitch_that_is_not_finite_is_refused(fields: dict[str, Any], number: s
     ("path", "value", "message"),
     [
         ("web.halo", 57, "web.halo 57 and web.ring 8; expected multiples of the total stride 8, halo >= ring"),
+        ("web.binning", 3, "web.binning is 3; expected a divisor of the total stride 8"),
         ("web.ring", 4, "web.halo 56 and web.ring 4; expected multiples of the total stride 8"),
         ("web.ring", 64, "web.halo 56 and web.ring 64; expected multiples of the total stride 8, halo >= ring"),
         ("web.halo", 72, "a tile of 0 x 16 px; expected multiples of the total stride 8"),
