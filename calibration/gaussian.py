@@ -15,7 +15,9 @@ TIES: tuple[Tie, ...] = get_args(Tie)
 _CHUNK_BYTES = 2 << 20
 
 
-def assignment(tie: Tie, height: int, width: int) -> npt.NDArray[np.int32]:
+def assignment(
+    tie: Tie, height: int, width: int, columns: npt.NDArray[np.int32] | None = None
+) -> npt.NDArray[np.int32]:
     """Says which Gaussian scores which position of the map.
 
     Args:
@@ -23,6 +25,7 @@ def assignment(tie: Tie, height: int, width: int) -> npt.NDArray[np.int32]:
             `global`: one for all.
         height: Rows of the map.
         width: Columns of the map.
+        columns: int32 (width,), for `column`: the Gaussian of each; one of its own if None.
 
     Returns:
         int32 (height * width,), row by row.
@@ -30,7 +33,7 @@ def assignment(tie: Tie, height: int, width: int) -> npt.NDArray[np.int32]:
     if tie == "position":
         return np.arange(height * width, dtype=np.int32)
     if tie == "column":
-        return np.tile(np.arange(width, dtype=np.int32), height)
+        return np.tile(np.arange(width, dtype=np.int32) if columns is None else columns, height)
     return np.zeros(height * width, np.int32)
 
 

@@ -28,6 +28,7 @@ class StatisticsOptions:
 
     Attributes:
         tie: Which positions share a Gaussian.
+        lane_px: For a web and the tie `column`: pixels across it that share one; None for a Gaussian per column.
         components: Gaussians per position, column or web; the smallest distance counts.
         epsilon: Regularisation of every covariance.
         epsilon_relative: Whether epsilon is relative to the mean feature variance.
@@ -39,6 +40,7 @@ class StatisticsOptions:
     """
 
     tie: Tie = "position"
+    lane_px: int | None = None
     components: int = 1
     epsilon: float = 0.01
     epsilon_relative: bool = True
@@ -49,6 +51,8 @@ class StatisticsOptions:
 
     def __post_init__(self) -> None:
         """Refuses what no images could make sense of."""
+        if self.lane_px is not None and self.tie != "column":
+            raise InputError(f"lanes of {self.lane_px} px with the tie {self.tie}; expected column (--tie column)")
         if not 1 <= self.components <= MAXIMUM_COMPONENTS:
             raise InputError(f"{self.components} components; expected 1 to {MAXIMUM_COMPONENTS}")
         if not (math.isfinite(self.epsilon) and self.epsilon > 0):
@@ -149,6 +153,8 @@ def collect(
     Raises:
         InputError: Features are NaN or infinite or do not vary, or a covariance is singular.
     """
+    if options.lane_px is not None:
+        raise InputError(f"lanes of {options.lane_px} px are for webs; expected none for pictures")
     assigned = assignment(options.tie, *size)
     accumulator = Accumulator(assigned, dimension)
     sample = np.empty((count if options.needs_sample else 0, assigned.size, dimension), np.float32)

@@ -60,7 +60,8 @@ def collect_web(
     Raises:
         InputError: Features are NaN or infinite or do not vary, or hardly any position is web.
     """
-    assigned = assignment(options.tie, *size)
+    geometry = windows[0].web.geometry
+    assigned = assignment(options.tie, *size, geometry.lanes(options.lane_px))
     gaussians = int(assigned.max()) + 1
     moments = Moments(gaussians, dimension)
     sample = _Sample(gaussians, dimension, len(windows), options.seed) if options.components > 1 else None
@@ -72,7 +73,9 @@ def collect_web(
                 moments.add(group, vectors)
                 if sample is not None:
                     sample.add(group, vectors)
-    seen, lenders = np.unique(nearest_seen(moments.count), return_inverse=True)
+    columns = assigned[: size[1]][geometry.core[1]]
+    widths = np.maximum(1, np.bincount(columns, minlength=gaussians))
+    seen, lenders = np.unique(nearest_seen(moments.count, widths), return_inverse=True)
     if sample is None:
         mixture = Mixture(moments.mean[seen][:, None], moments.covariance(seen)[:, None])
     else:
@@ -84,18 +87,20 @@ def collect_web(
     return pack_statistics(mixture, assigned, int(moments.count.max()), options)
 
 
-def nearest_seen(count: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
-    """Whose statistics each column takes: its own, or those of the nearest one that was seen often enough.
+def nearest_seen(count: npt.NDArray[np.int64], widths: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Whose statistics each column, or lane, takes: its own, or those of the nearest one that was seen often enough.
 
     The ring is never seen, nor what lies outside the web; where an edge wanders, few lines show a column.
 
     Args:
-        count: int64 (G,), how often each was seen.
+        count: int64 (G,), how many embeddings of each were seen.
+        widths: int (G,), columns that each could be seen in.
 
     Returns:
         (G,), numbers of groups.
     """
-    often = np.flatnonzero(count >= max(2.0, _OFTEN * count.max()))
+    share = count / widths
+    often = np.flatnonzero((share >= _OFTEN * share.max()) & (count >= 2))
     if not often.size:
         return np.arange(count.size)
     behind = np.minimum(np.searchsorted(often, np.arange(count.size)), often.size - 1)

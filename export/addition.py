@@ -217,6 +217,7 @@ def _options(manifest: facts.Manifest, factors: FactorType | None, form: Form | 
     model = manifest.gaussian
     return StatisticsOptions(
         tie=model.tie,
+        lane_px=model.lane_px,
         components=model.components,
         epsilon=model.epsilon,
         epsilon_relative=model.epsilon_relative,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from flawline.calibration.gaussian import assignment
 from flawline.calibration.good_images import GoodImages
@@ -18,6 +19,7 @@ from flawline.export.fitting import Images
 from flawline.export.options import FitOptions
 from flawline.runtime import memory
 from flawline.runtime.bundle import manifest as facts
+from flawline.runtime.errors import InputError
 
 _GOLDEN_TOLERANCE = 5e-3
 # Positive and finite, as the format demands.
@@ -47,6 +49,7 @@ def draft(good: GoodImages, images: Images, exported: Exported, options: FitOpti
         counts=(len(images.fitted), len(images.held_out)),
         sources_sha256=good.fingerprint(paths),
         covered_px=exported.height,
+        columns=None,
         web=None,
     )
 
@@ -63,7 +66,12 @@ def draft_web(
         exported: The feature graph.
         options: How the bundle is to be.
     """
-    geometry = good.geometry
+    geometry, model = good.geometry, options.statistics
+    if model.lane_px is not None and not geometry.map_stride <= model.lane_px < fitted[0].width:
+        raise InputError(
+            f"lanes of {model.lane_px} px; expected {geometry.map_stride}, a column of the map, to {fitted[0].width - 1}, less than "
+            "the web"
+        )
     return _draft(
         exported,
         options,
@@ -73,6 +81,7 @@ def draft_web(
         counts=(good.strips(fitted), good.strips(held_out)),
         sources_sha256=fingerprint(fitted),
         covered_px=geometry.strip_lines + 2 * geometry.ring,
+        columns=geometry.lanes(model.lane_px),
         web=good.facts,
     )
 
@@ -87,6 +96,7 @@ def _draft(
     counts: tuple[int, int],
     sources_sha256: str,
     covered_px: int,
+    columns: npt.NDArray[np.int32] | None,
     web: facts.Web | None,
 ) -> facts.Manifest:
     height, width = exported.map_size
@@ -112,7 +122,8 @@ def _draft(
         ),
         gaussian=facts.Gaussian(
             tie=model.tie,
-            count=int(assignment(model.tie, height, width).max()) + 1,
+            lane_px=model.lane_px,
+            count=int(assignment(model.tie, height, width, columns).max()) + 1,
             components=model.components,
             epsilon=model.epsilon,
             epsilon_relative=model.epsilon_relative,

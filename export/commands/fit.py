@@ -122,6 +122,13 @@ def add_web(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="take out changes of brightness over more pixels than these (default: none)",
     )
+    web.add_argument(
+        "--lane",
+        dest="lane_px",
+        metavar="PX",
+        type=int,
+        help="with --tie column: one model per lane of so many pixels across the web (default: one per column)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:

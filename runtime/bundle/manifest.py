@@ -12,7 +12,7 @@ from flawline.runtime.images import MAX_PIXELS
 from flawline.runtime.precisions import Precision
 
 MAJOR = 1
-MINOR = 2
+MINOR = 3
 
 FEATURES = "features.onnx"
 STATISTICS = "statistics.safetensors"
@@ -176,6 +176,8 @@ class Gaussian(msgspec.Struct, frozen=True, kw_only=True):
     """The model of normal."""
 
     tie: Literal["position", "column", "global"]
+    lane_px: Count | None = None
+    """Pixels across the web whose columns share a model; null for a model of each column's own."""
     count: Count
     components: Annotated[int, Meta(ge=1, le=1024)]
     epsilon: NotNegative
@@ -360,7 +362,7 @@ def check(manifest: Manifest, where: str = "manifest.json") -> None:
         raise BundleError(f"{where}: {problem}")
     for precision in manifest.precisions:
         view = manifest.select(precision)
-        problem = _check_outputs(view) or _check_gaussian(view) or _check_facts(view)
+        problem = _check_outputs(view) or _check_gaussian(view) or _check_form(view) or _check_facts(view)
         if problem is not None:
             within = "" if precision == manifest.network.precision else f"variants.{precision}: "
             raise BundleError(f"{where}: {within}{problem}")
@@ -400,10 +402,10 @@ def _check_web(manifest: Manifest, web: Web) -> str | None:
         return f"a map of {manifest.map.height} x {manifest.map.width}; expected the proportions of tile and ring"
     if (tile[0] + 2 * web.ring) % manifest.map.height or stride % ((tile[0] + 2 * web.ring) // manifest.map.height):
         return f"a map of {manifest.map.height} rows; expected a stride that divides {stride}"
-    if any(manifest.select(precision).gaussian.tie == "position" for precision in manifest.precisions):
-        return "gaussian.tie is position; expected column or global for a web"
     if stride % web.binning:
         return f"web.binning is {web.binning}; expected a divisor of the total stride {stride}"
+    if any(manifest.select(precision).gaussian.tie == "position" for precision in manifest.precisions):
+        return "gaussian.tie is position; expected column or global for a web"
     return None
 
 
@@ -437,9 +439,29 @@ def _check_projection(value: Projection) -> str | None:
 
 def _check_gaussian(manifest: Manifest) -> str | None:
     tie, count = manifest.gaussian.tie, manifest.gaussian.count
+    if manifest.gaussian.lane_px is not None:
+        return _check_lanes(manifest, manifest.gaussian.lane_px)
     expected = {"position": manifest.positions, "column": manifest.map.width, "global": 1}[tie]
     if count != expected:
         return f"gaussian.count is {count}; expected {expected} for Gaussians tied by {tie}"
+    return None
+
+
+def _check_lanes(manifest: Manifest, lane_px: int) -> str | None:
+    tie, count, web = manifest.gaussian.tie, manifest.gaussian.count, manifest.web
+    if tie != "column" or web is None:
+        return f"gaussian.lane_px is {lane_px} for Gaussians tied by {tie}; expected the columns of a web"
+    tile_px = manifest.input.width - 2 * web.halo
+    map_stride = (tile_px + 2 * web.ring) // manifest.map.width
+    if lane_px < map_stride:
+        return f"gaussian.lane_px is {lane_px}; expected at least {map_stride}, a column of the map"
+    expected = (tile_px - map_stride) // lane_px + 1
+    if count != expected:
+        return f"gaussian.count is {count}; expected {expected} lanes of {lane_px} px in a tile of {tile_px} px"
+    return None
+
+
+def _check_form(manifest: Manifest) -> str | None:
     form, rank = manifest.gaussian.form, manifest.gaussian.rank
     if (form == "woodbury") != (rank is not None):
         return f"gaussian.rank is {rank} for factors in the form {form}; expected a number for woodbury alone"

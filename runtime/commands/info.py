@@ -90,7 +90,11 @@ def _rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
         f"{bundle.path}, {_size(bundle.total_bytes)}, format {version}, written by flawline {manifest.flawline}",
     )
     yield "  hash", bundle.hash
-    yield "Detector", f"{manifest.detector}: {_MEANING[manifest.gaussian.tie]}"
+    lane_px = manifest.gaussian.lane_px
+    meaning = (
+        _MEANING[manifest.gaussian.tie] if lane_px is None else f"one Gaussian per lane of {lane_px} px of the web"
+    )
+    yield "Detector", f"{manifest.detector}: {meaning}"
     yield from _network_rows(manifest)
     yield from _statistics_rows(bundle)
     yield from _fit_rows(bundle)
@@ -130,10 +134,10 @@ def _web_rows(manifest: "Manifest", web: "Web") -> Iterator[tuple[str, str]]:
     pitches = (("across", web.pixel_mm), ("along", web.line_mm))
     known = ", ".join(f"{pitch:g} mm {direction}" for direction, pitch in pitches if pitch is not None)
     yield "  pitch", known or "unknown: positions are in pixels and lines"
-    edges = "not looked for: the whole width is web"
-    if web.edges is not None:
     if web.binning > 1:
         yield "  binning", f"the network sees means of {web.binning} x {web.binning} px"
+    edges = "not looked for: the whole width is web"
+    if web.edges is not None:
         edges = f"found on every line, {web.edges.margin_px} px inside each masked"
     yield "  edges", edges
     shading = "left in"

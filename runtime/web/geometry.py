@@ -89,6 +89,23 @@ class Geometry:
         """Rows of the anomaly map per strip."""
         return self.strip_lines // self.map_stride
 
+    def lanes(self, lane_px: int | None) -> npt.NDArray[np.int32]:
+        """Numbers the models of a web with a model per column, or per lane of some pixels.
+
+        A column belongs to the lane in which it begins; the ring goes with the outermost ones.
+
+        Args:
+            lane_px: Width of a lane, at least `map_stride`; None for a model of each column's own, the ring's included.
+
+        Returns:
+            int32 (w,), the model of each column of a window's map.
+        """
+        columns = np.arange(self.map_size[1], dtype=np.int32)
+        if lane_px is None:
+            return columns
+        first_px = np.clip(columns * self.map_stride - self.ring, 0, self.tile_px - self.map_stride)
+        return np.asarray(first_px // min(lane_px, self.tile_px), np.int32)
+
     def tiles(self, width: int) -> int:
         """Tiles side by side that cover a web of so many pixels."""
         return -(-width // self.tile_px)
@@ -109,12 +126,13 @@ def in_geometry(bundle: Bundle, geometry: Geometry) -> Bundle:
         InputError: There is a Gaussian per column of the web, and tiles are not as wide as the web that was fitted.
     """
     manifest, fitted = bundle.manifest, Geometry.of(bundle.manifest)
-    tie = manifest.gaussian.tie
-    if tie == "column" and geometry.tile_px != fitted.tile_px:
+    is_by_column = manifest.gaussian.tie == "column"
+    if is_by_column and geometry.tile_px != fitted.tile_px:
         raise InputError(
             f"tiles of {geometry.tile_px} px for a bundle with a model per column of {fitted.tile_px} px; expected that width"
         )
     height, width = geometry.map_size
+    models = geometry.lanes(manifest.gaussian.lane_px) if is_by_column else np.zeros(width, np.int32)
     rows, columns = manifest.map.height, manifest.map.width
     outputs = [
         msgspec.structs.replace(output, height=output.height * height // rows, width=output.width * width // columns)
@@ -128,11 +146,5 @@ def in_geometry(bundle: Bundle, geometry: Geometry) -> Bundle:
             network=msgspec.structs.replace(manifest.network, outputs=outputs),
             map=msgspec.structs.replace(manifest.map, height=height, width=width, sigma=0.0),
         ),
-        statistics={**bundle.statistics, "assignment": _assignment(tie, height, width)},
+        statistics={**bundle.statistics, "assignment": np.tile(models, height)},
     )
-
-
-def _assignment(tie: str, height: int, width: int) -> npt.NDArray[np.int32]:
-    if tie == "column":
-        return np.tile(np.arange(width, dtype=np.int32), height)
-    return np.zeros(height * width, np.int32)

@@ -46,6 +46,7 @@ def test_merge_of_parts_equals_the_whole():
 def test_assignments_follow_the_tie():
     np.testing.assert_array_equal(assignment("position", 2, 3), [0, 1, 2, 3, 4, 5])
     np.testing.assert_array_equal(assignment("column", 2, 3), [0, 1, 2, 0, 1, 2])
+    np.testing.assert_array_equal(assignment("column", 2, 3, np.array([0, 0, 1], np.int32)), [0, 0, 1, 0, 0, 1])
     np.testing.assert_array_equal(assignment("global", 2, 3), [0] * 6)
 
 

@@ -57,7 +57,12 @@ def test_one_position_has_no_covariance():
     ],
 )
 def test_columns_seldom_seen_take_the_statistics_of_their_nearest(count, lenders):
-    np.testing.assert_array_equal(nearest_seen(np.array(count)), lenders)
+    np.testing.assert_array_equal(nearest_seen(np.array(count), np.ones(len(count), int)), lenders)
+
+
+def test_a_narrow_lane_keeps_its_own_statistics_and_one_hardly_seen_does_not():
+    count = np.array([2000, 100, 0, 150])
+    np.testing.assert_array_equal(nearest_seen(count, np.array([20, 1, 1, 20])), [0, 1, 1, 1])
 
 
 def test_a_sample_is_bounded_and_of_vectors_that_were_given():
@@ -84,6 +89,7 @@ def test_a_group_never_seen_is_an_empty_sample():
     [
         ({"tie": "position"}, "--tie position is for aligned parts"),
         ({"tie": "global", "shrinkage": "oas"}, "--shrinkage oas is for pictures"),
+        ({"tie": "global", "lane_px": 8}, "lanes of 8 px with the tie global; expected column"),
     ],
 )
 def test_models_of_pictures_are_refused(options, message):

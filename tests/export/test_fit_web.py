@@ -15,6 +15,7 @@ from flawline.calibration import conformal
 from flawline.calibration.statistics import StatisticsOptions
 from flawline.calibration.web_pieces import read_pieces, split_pieces
 from flawline.export.addition import add_precision
+from flawline.export.fit import fit_bundle
 from flawline.export.fit_web import fit_web_bundle
 from flawline.export.options import FitOptions, WebOptions
 from flawline.runtime import InputError, kernels
@@ -248,6 +249,79 @@ def test_columns_have_the_statistics_of_their_own_positions(network, good, tmp_p
     np.testing.assert_array_equal(means[ring + columns :], means[[ring + columns - 1] * (len(means) - ring - columns)])
 
 
+LANE, LANES_WIDTH, BORDER = 40, 300, 140
+
+
+def noise(lines, width, deviation, seed):
+    """uint8 (lines, width)."""
+    values = 130 + np.random.default_rng(seed).normal(0, deviation, (lines, width))
+    return np.clip(values, 0, 255).astype(np.uint8)
+
+
+def lanes_of_web(lines, seed):
+    """A rough texture left of a border, a smooth one right of it; the fourth lane of eight shows both."""
+    return np.hstack([noise(lines, BORDER, 30, seed), noise(lines, LANES_WIDTH - BORDER, 6, seed + 500)])
+
+
+@pytest.fixture(scope="module")
+def laned(network, tmp_path_factory):
+    """Good web in lanes, a bundle that knows them, and one that does not."""
+    folder = tmp_path_factory.mktemp("lanes")
+    (folder / "good").mkdir()
+    for number in range(14):
+        write_image(folder / "good" / f"{number:02}.png", lanes_of_web(96, number))
+    lanes = fit(network, folder / "good", folder / "lanes.flaw", statistics={"tie": "column", "lane_px": LANE})
+    return folder / "good", lanes, fit(network, folder / "good", folder / "one.flaw")
+
+
+def test_a_lane_has_the_statistics_of_its_columns_and_no_others(network, laned):
+    good, bundle, _ = laned
+    # The web of 300 px is 304 px in steps of the stride.
+    assert (bundle.manifest.gaussian.count, bundle.manifest.gaussian.lane_px) == (8, LANE)
+    _, pieces = held_out_and_fitted(good, bundle)
+    values = np.concatenate([embeddings_of(network, piece.load()) for piece in pieces]).astype(np.float64)
+    for lane in range(8):
+        own = values[:, 10 * lane : 10 * (lane + 1)].reshape(-1, 16)
+        np.testing.assert_allclose(bundle.statistics["means"][lane, 0], own.mean(axis=0), rtol=1e-3, atol=1e-3)
+    # The ring goes with the outermost lanes.
+    row = bundle.statistics["assignment"][: bundle.manifest.map.width]
+    np.testing.assert_array_equal(row, [0, 0, *np.repeat(np.arange(7), 10), *[7] * 8])
+
+
+def test_what_is_good_in_one_lane_is_a_defect_in_another_which_one_model_of_all_does_not_see(laned):
+    _, lanes, one = laned
+    clean, mixed = lanes_of_web(160, 99), lanes_of_web(160, 99)
+    mixed[60:108, 220:268] = noise(160, LANES_WIDTH, 30, 7)[60:108, 220:268]
+    of_threshold = {}
+    for name, bundle in (("lanes", lanes), ("one", one)):
+        with WebInspector(bundle, LANES_WIDTH, strip_lines=64, backend="onnxruntime") as inspector:
+            good = inspector.inspect_piece(clean)[0] / bundle.manifest.threshold.score
+            found = inspector.inspect_piece(mixed)[0] / bundle.manifest.threshold.score
+        for lane in range(8):
+            assert good[:, 10 * lane : 10 * (lane + 1)].mean() < 1
+        of_threshold[name] = found[60 // 4 + 3 : 108 // 4 - 3, 220 // 4 + 3 : 268 // 4 - 3].mean()
+    assert of_threshold["lanes"] > 2
+    assert of_threshold["one"] < 1
+
+
+def test_lanes_are_kept_when_a_precision_is_added(laned, tmp_path):
+    good, bundle, _ = laned
+    added = add_precision(bundle.path, "int8", read_pieces(str(good)), tmp_path / "added.flaw", threads=1)
+    view = added.select("int8")
+    assert (view.manifest.gaussian.count, view.manifest.gaussian.lane_px) == (8, LANE)
+    np.testing.assert_array_equal(view.statistics["assignment"], bundle.statistics["assignment"])
+
+
+def test_lanes_of_pictures_are_refused(good, network, tmp_path):
+    model = StatisticsOptions(tie="column", lane_px=32)
+    options = FitOptions(
+        backbone=str(network), layers=("fine", "coarse"), image_size=64, false_reject_rate=0.2, statistics=model
+    )
+    with pytest.raises(InputError, match="lanes of 32 px are for webs"):
+        fit_bundle(sorted(good.glob("*.png")), tmp_path / "x.flaw", options)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_lies_beside_the_web_takes_no_part(network, tmp_path):
     beside = pieces_of_web(tmp_path / "beside", width=300, table=TABLE)
     bundle = fit(network, beside, tmp_path / "beside.flaw", web={"margin_px": MARGIN})
@@ -280,6 +354,50 @@ def test_shading_is_taken_out_in_the_fit(network, tmp_path):
         slope = (weave(96, WIDTH, 50) * np.linspace(1.1, 0.5, WIDTH)).clip(0, 255).astype(np.uint8)
         sloped = inspector.inspect_piece(slope)[0].max()
     assert max(even, sloped) < 1.5 * bundle.manifest.threshold.score
+
+
+@pytest.fixture(scope="module")
+def binned(network, good, tmp_path_factory):
+    return fit(network, good, tmp_path_factory.mktemp("binned") / "web.flaw", web={"binning": 2})
+
+
+def test_binning_multiplies_every_length_of_the_network(binned, capsys):
+    manifest = binned.manifest
+    assert (manifest.web.binning, manifest.network.total_stride) == (2, 2 * STRIDE)
+    # 2 x 7 px of context, rounded up to the stride, and the ring.
+    assert (manifest.web.halo, manifest.web.ring) == (32, 16)
+    assert (manifest.input.height, manifest.input.width) == (STRIP + 64, TILE + 64)
+    assert (manifest.map.height, manifest.map.width) == ((STRIP + 32) // 8, (TILE + 32) // 8)
+    assert manifest.map.sigma == 6 / 8
+    assert main(["info", str(binned.path)]) == 0
+    assert "means of 2 x 2 px" in capsys.readouterr().out
+
+
+def test_binning_is_the_network_on_means_of_pixels(network, binned):
+    piece = weave(192, 224, 99)
+    flaw(piece, 90, 101)
+    with WebInspector(binned, 224, backend="onnxruntime") as inspector:
+        values, mask = inspector.inspect_piece(piece)
+    assert mask.all()
+    statistics = binned.statistics
+    lower = kernels.unpack(statistics["factors"][0, 0], 16) * statistics["scales"][0, 0]
+    embeddings = embeddings_of(network, piece.reshape(96, 2, 112, 2).mean((1, 3)))
+    distances = np.linalg.norm((embeddings - statistics["means"][0, 0]) @ lower.T, axis=2)
+    expected = ndimage.gaussian_filter(distances, 6 / 8, mode="mirror", radius=3)
+    # Not near the ends, where pixels are reflected, and in the reference their means.
+    np.testing.assert_allclose(values[8:-8, 8:-8], expected[8:-8, 8:-8], rtol=1e-4)
+
+
+def test_binned_strips_of_other_sizes_give_the_same_map(binned):
+    piece = weave(128, WIDTH, 98)
+    flaw(piece, 50, 70)
+    maps = []
+    for strip_lines, tile_px in ((STRIP, TILE), (16, 32), (64, 96)):
+        with WebInspector(binned, WIDTH, strip_lines=strip_lines, tile_px=tile_px, backend="onnxruntime") as inspector:
+            maps.append(inspector.inspect_piece(piece)[0])
+    assert maps[0].max() > binned.manifest.threshold.score
+    for other in maps[1:]:
+        np.testing.assert_allclose(other, maps[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8-openvino", "bf16"])
@@ -350,6 +468,7 @@ def refused(capsys, status, message):
     [
         (("--tie", "position"), "--tie position is for aligned parts"),
         (("--tie", "column"), "--tile does not go with --tie column"),
+        (("--lane", "40"), "lanes of 40 px with the tie global; expected column"),
         (("--edges-margin", "0"), "--edges-margin with --no-edges"),
         (("--pixel-pitch-mm", "0"), "a pitch of 0.0 mm for pixels; expected a positive number"),
         (("--line-pitch-mm", "nan"), "a pitch of nan mm for lines; expected a positive number"),
@@ -357,60 +476,25 @@ def refused(capsys, status, message):
         (("--strip-lines", "0"), "strips of 0 px; expected 1 to 8192"),
         (("--tile", "-8"), "tiles of -8 px; expected 1 to 16384"),
         (("--shading", "0"), "shading of 0 px; expected 1 to 65536"),
+        (("--binning", "0"), "bins of 0 px; expected 1 to 64"),
         (("--shrinkage", "oas"), "--shrinkage oas is for pictures"),
         (("--map-stride", "3"), "a map stride of 3 px; expected a divisor of 8"),
         (("--group-by", "x"), "--group-by is for folders of images"),
         (("--false-reject-rate", "0.001"), "needs 999 held-out strips, but no more than half"),
-@pytest.fixture(scope="module")
-def binned(network, good, tmp_path_factory):
-    return fit(network, good, tmp_path_factory.mktemp("binned") / "web.flaw", web={"binning": 2})
-
-
-def test_binning_multiplies_every_length_of_the_network(binned, capsys):
-    manifest = binned.manifest
-    assert (manifest.web.binning, manifest.network.total_stride) == (2, 2 * STRIDE)
-    # 2 x 7 px of context, rounded up to the stride, and the ring.
-    assert (manifest.web.halo, manifest.web.ring) == (32, 16)
-    assert (manifest.input.height, manifest.input.width) == (STRIP + 64, TILE + 64)
-    assert (manifest.map.height, manifest.map.width) == ((STRIP + 32) // 8, (TILE + 32) // 8)
-    assert manifest.map.sigma == 6 / 8
-    assert main(["info", str(binned.path)]) == 0
-    assert "means of 2 x 2 px" in capsys.readouterr().out
-
-
-def test_binning_is_the_network_on_means_of_pixels(network, binned):
-    piece = weave(192, 224, 99)
-    flaw(piece, 90, 101)
-    with WebInspector(binned, 224, backend="onnxruntime") as inspector:
-        values, mask = inspector.inspect_piece(piece)
-    assert mask.all()
-    statistics = binned.statistics
-    lower = kernels.unpack(statistics["factors"][0, 0], 16) * statistics["scales"][0, 0]
-    embeddings = embeddings_of(network, piece.reshape(96, 2, 112, 2).mean((1, 3)))
-    distances = np.linalg.norm((embeddings - statistics["means"][0, 0]) @ lower.T, axis=2)
-    expected = ndimage.gaussian_filter(distances, 6 / 8, mode="mirror", radius=3)
-    # Not near the ends, where pixels are reflected, and in the reference their means.
-    np.testing.assert_allclose(values[8:-8, 8:-8], expected[8:-8, 8:-8], rtol=1e-4)
-
-
-def test_binned_strips_of_other_sizes_give_the_same_map(binned):
-    piece = weave(128, WIDTH, 98)
-    flaw(piece, 50, 70)
-    maps = []
-    for strip_lines, tile_px in ((STRIP, TILE), (16, 32), (64, 96)):
-        with WebInspector(binned, WIDTH, strip_lines=strip_lines, tile_px=tile_px, backend="onnxruntime") as inspector:
-            maps.append(inspector.inspect_piece(piece)[0])
-    assert maps[0].max() > binned.manifest.threshold.score
-    for other in maps[1:]:
-        np.testing.assert_allclose(other, maps[0], rtol=1e-5)
-
-
         (("--false-reject-rate", "1"), "false-reject rate is 1.0"),
         (("--labelled", "x"), "--labelled is for folders of images"),
     ],
 )
 def test_what_does_not_go_with_a_web_is_one_line_and_exit_2(network, good, tmp_path, capsys, more, message):
     refused(capsys, command(network, good, tmp_path / "web.flaw", *more), message)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("lane", ["0", "-8", "3", "150"])
+def test_lanes_narrower_than_a_column_or_as_wide_as_the_web_are_refused(network, good, tmp_path, capsys, lane):
+    options = "--tie column --strip-lines 32 --false-reject-rate 0.1 --no-edges --layers fine,coarse --lane"
+    words = ["--web", "--out", str(tmp_path / "x.flaw"), "--backbone", str(network), *options.split(), lane]
+    refused(capsys, main(["fit", str(good), *words]), f"lanes of {lane} px; expected 4, a column of the map, to 149")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -489,7 +573,6 @@ def test_real_fabric_is_fitted_and_scored_without_seams(shared_data, tmp_path):
             threads=2,
             statistics=StatisticsOptions(tie="global"),
         ),
-        (("--binning", "0"), "bins of 0 px; expected 1 to 64"),
         WebOptions(strip_lines=128, tile_px=256, margin_px=None),
     )
     manifest = bundle.manifest

@@ -12,9 +12,11 @@ from flawline.runtime.bundle import contents, tensors
 FOLDER_1_0 = Path(__file__).parents[2] / "golden" / "bundle_1_0"
 FOLDER_1_1 = Path(__file__).parents[2] / "golden" / "bundle_1_1"
 FOLDER_1_2 = Path(__file__).parents[2] / "golden" / "bundle_1_2"
+FOLDER_1_3 = Path(__file__).parents[2] / "golden" / "bundle_1_3"
 HASH_1_0 = "0767778e896b6d2408ade2bbde26d03aca9a1f32ff9773d314734c8459c3e8ae"
 HASH_1_1 = "7bc96567d6572a6b79f34b4c986e3ea8c7028bc382b1b8e2d53eec860addf2f7"
 HASH_1_2 = "fb77e3ffd696c009639adb4522614fbfe65718481c57e17bae99a2b16f6dc6f3"
+HASH_1_3 = "32af2f98148436c5073bfd526f3d82ae409476a23f7e2ad1eeb0557236042cbe"
 FEATURES = b"not a network: the reader does not look inside"
 
 
@@ -54,6 +56,12 @@ def of_web(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**tensors, "assignment": np.tile(tensors["assignment"], 3)}
 
 
+def of_lanes(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The first two of the Gaussians, one per lane of two columns of that map."""
+    own = {name: array[:2] for name, array in tensors.items() if name in ("means", "factors", "scales", "row_scales")}
+    return {**tensors, **own, "assignment": np.tile(np.array([0, 0, 1, 1], np.int32), 3)}
+
+
 def golden() -> list[bundle.Golden]:
     """A colour frame of eight pixels with its map."""
     frame = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
@@ -82,7 +90,8 @@ def network(precision: str, quantisation: bundle.Quantisation | None = None) -> 
 def gaussian(**changed: object) -> bundle.Gaussian:
     fields = {
         "tie": "column",
-        "count": 4,
+        "lane_px": 4,
+        "count": 2,
         "components": 2,
         "epsilon": 0.25,
         "epsilon_relative": True,
@@ -93,6 +102,11 @@ def gaussian(**changed: object) -> bundle.Gaussian:
         "block_rows": 8,
     }
     return bundle.Gaussian(**{**fields, **changed})
+
+
+def without_lanes(**changed: object) -> bundle.Gaussian:
+    """The same in earlier versions."""
+    return gaussian(**{"lane_px": None, "count": 4, **changed})
 
 
 def variants() -> dict[str, bundle.Variant]:
@@ -123,7 +137,7 @@ def variants() -> dict[str, bundle.Variant]:
 def manifest() -> bundle.Manifest:
     """Every field spelt out, so that a change of defaults cannot pass unseen."""
     return bundle.Manifest(
-        format=bundle.Format(major=1, minor=2),
+        format=bundle.Format(major=1, minor=3),
         flawline="0.1.0",
         detector="padim",
         input=bundle.Input(
@@ -158,10 +172,10 @@ def manifest() -> bundle.Manifest:
 
 def write(path: Path) -> bundle.Bundle:
     payloads = {
-        "int8": bundle.Payload(b"nor is this", of_web(int8_statistics()), window()),
-        "bf16": bundle.Payload(FEATURES, of_web(statistics()), window()),
+        "int8": bundle.Payload(b"nor is this", of_lanes(int8_statistics()), window()),
+        "bf16": bundle.Payload(FEATURES, of_lanes(statistics()), window()),
     }
-    return bundle.write(path, manifest(), FEATURES, of_web(statistics()), window(), payloads)
+    return bundle.write(path, manifest(), FEATURES, of_lanes(statistics()), window(), payloads)
 
 
 def check(
@@ -193,7 +207,7 @@ def test_the_bundle_of_format_1_1_is_read_bit_for_bit_in_every_precision() -> No
     check(opened, FEATURES, statistics(), golden())
     check(opened.select("int8"), b"nor is this", int8_statistics(), golden())
     check(opened.select("int8").select("bf16"), FEATURES, statistics(), golden())
-    assert opened.select("int8").manifest.gaussian == gaussian(tie="position", components=1, factors="int8")
+    assert opened.select("int8").manifest.gaussian == without_lanes(tie="position", components=1, factors="int8")
     assert opened.select("int8").select(None).manifest == opened.manifest
 
 
@@ -205,6 +219,17 @@ def test_the_bundle_of_format_1_2_is_read_bit_for_bit_in_every_precision() -> No
     check(opened.select("bf16"), FEATURES, of_web(statistics()), window())
     for precision in opened.precisions:
         assert opened.select(precision).manifest.web == manifest().web
+        assert opened.select(precision).manifest.gaussian.lane_px is None
+
+
+def test_the_bundle_of_format_1_3_is_read_bit_for_bit_in_every_precision() -> None:
+    opened = bundle.read(FOLDER_1_3)
+    assert (opened.hash, opened.precisions) == (HASH_1_3, ("fp32", "bf16", "int8"))
+    check(opened, FEATURES, of_lanes(statistics()), window())
+    check(opened.select("int8"), b"nor is this", of_lanes(int8_statistics()), window())
+    check(opened.select("bf16"), FEATURES, of_lanes(statistics()), window())
+    assert opened.select("int8").manifest.gaussian == gaussian(components=1, factors="int8")
+    assert opened.manifest.web == manifest().web
 
 
 @pytest.mark.parametrize("folder", [FOLDER_1_0, FOLDER_1_1])
@@ -215,7 +240,7 @@ def test_a_bundle_of_an_earlier_format_is_one_for_pictures(folder: Path) -> None
 def test_the_writer_still_makes_the_committed_bytes(tmp_path: Path) -> None:
     written = write(tmp_path / "bundle")
     assert {path.name: path.read_bytes() for path in written.path.iterdir()} == {
-        path.name: path.read_bytes() for path in FOLDER_1_2.iterdir()
+        path.name: path.read_bytes() for path in FOLDER_1_3.iterdir()
     }
 
 
@@ -230,6 +255,9 @@ def test_the_writer_still_makes_the_committed_bytes(tmp_path: Path) -> None:
         (FOLDER_1_2, "statistics", of_web(statistics())),
         (FOLDER_1_2, "statistics.int8", of_web(int8_statistics())),
         (FOLDER_1_2, "golden", contents.golden_tensors(window())),
+        (FOLDER_1_3, "statistics", of_lanes(statistics())),
+        (FOLDER_1_3, "statistics.int8", of_lanes(int8_statistics())),
+        (FOLDER_1_3, "golden", contents.golden_tensors(window())),
     ],
 )
 def test_tensor_files_are_the_committed_bytes(folder: Path, name: str, arrays: dict[str, np.ndarray]) -> None:

@@ -15,6 +15,7 @@ from flawline.__main__ import main
 from flawline.runtime import bundle
 from flawline.runtime.bundle import manifest as manifests
 from flawline.runtime.errors import BundleError
+from flawline.runtime.web.geometry import Geometry, in_geometry
 
 WINDOW = (144, 160)
 
@@ -115,9 +116,9 @@ def test_what_a_web_need_not_say_may_be_null_or_absent(fields: dict[str, Any], p
         ("web.edges", False, "Expected `object"),
         ("web.edges.margin_px", -1, r">= 0 - at `\$.web.edges.margin_px`"),
         ("web.edges.margin_px", 1 << 17, r"<= 65536 - at `\$.web.edges.margin_px`"),
-        ("web.shading.target", 0, r"> 0(\.0)? - at `\$.web.shading.target`"),
         ("web.binning", 0, r">= 1 - at `\$.web.binning`"),
         ("web.binning", 2.0, r"Expected `int`, got `float`|expected a divisor"),
+        ("web.shading.target", 0, r"> 0(\.0)? - at `\$.web.shading.target`"),
         ("web.shading.target", 256, r"<= 255(\.0)? - at `\$.web.shading.target`"),
         ("web.shading.width_px", 0, r">= 1 - at `\$.web.shading.width_px`"),
     ],
@@ -139,8 +140,8 @@ def test_a_pitch_that_is_not_finite_is_refused(fields: dict[str, Any], number: s
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("web.halo", 57, "web.halo 57 and web.ring 8; expected multiples of the total stride 8, halo >= ring"),
         ("web.binning", 3, "web.binning is 3; expected a divisor of the total stride 8"),
+        ("web.halo", 57, "web.halo 57 and web.ring 8; expected multiples of the total stride 8, halo >= ring"),
         ("web.ring", 4, "web.halo 56 and web.ring 4; expected multiples of the total stride 8"),
         ("web.ring", 64, "web.halo 56 and web.ring 64; expected multiples of the total stride 8, halo >= ring"),
         ("web.halo", 72, "a tile of 0 x 16 px; expected multiples of the total stride 8"),
@@ -164,6 +165,79 @@ def test_a_web_with_a_gaussian_per_position_is_refused(fields: dict[str, Any], w
     put(fields, f"{where}.count", 48)
     with pytest.raises(BundleError, match=r"gaussian\.tie is position; expected column or global for a web"):
         manifests.decode(put(fields, f"{where}.tie", "position"))
+
+
+@pytest.fixture
+def laned(web_parts: Callable[..., Any]) -> Any:
+    """Parts of a bundle with three lanes of 20 px in a tile of 48 px, of which columns begin at 0, 8, 16, ..."""
+    given = web_parts(tie="column")
+    kept = {name: given.statistics[name][:3] for name in ("means", "factors", "scales")}
+    row = np.array([0, 0, 0, 0, 1, 1, 2, 2], np.int32)
+    given = given.with_manifest(gaussian={"count": 3, "lane_px": 20})
+    return given.with_statistics(**kept, assignment=np.tile(row, 6))
+
+
+def test_lanes_are_read_as_they_were_written(laned: Any, tmp_path: Path) -> None:
+    opened = bundle.read(laned.write(tmp_path / "bundle").path)
+    assert opened.manifest.gaussian.lane_px == 20
+    geometry = Geometry.of(opened.manifest)
+    np.testing.assert_array_equal(geometry.lanes(20), opened.statistics["assignment"][:8])
+    taller = in_geometry(opened, geometry.resized(strip_lines=64))
+    np.testing.assert_array_equal(taller.statistics["assignment"], np.tile(geometry.lanes(20), 10))
+
+
+def test_a_manifest_without_lanes_has_a_model_per_column(laned: Any) -> None:
+    for value in (None, ...):
+        fields = json.loads(manifests.encode(laned.manifest))
+        put(fields, "gaussian.lane_px", value)
+        assert manifests.decode(put(fields, "gaussian.count", 8)).gaussian.lane_px is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("gaussian.lane_px", 0, r">= 1 - at `\$.gaussian.lane_px`"),
+        ("gaussian.lane_px", -20, r">= 1 - at `\$.gaussian.lane_px`"),
+        ("gaussian.lane_px", 20.5, "Expected `int"),
+        ("gaussian.lane_px", True, "Expected `int"),
+        ("gaussian.lane_px", "20", "Expected `int"),
+        ("gaussian.lane_px", 1 << 40, r"<= 2147483648 - at `\$.gaussian.lane_px`"),
+        ("gaussian.lane_px", 7, r"gaussian\.lane_px is 7; expected at least 8, a column of the map"),
+        ("gaussian.lane_px", 16, None),
+        ("gaussian.lane_px", 10, r"gaussian\.count is 3; expected 5 lanes of 10 px in a tile of 48 px"),
+        ("gaussian.lane_px", 1 << 31, r"gaussian\.count is 3; expected 1 lanes of 2147483648 px in a tile of 48 px"),
+        ("gaussian.count", 8, r"gaussian\.count is 8; expected 3 lanes of 20 px in a tile of 48 px"),
+        (
+            "gaussian.tie",
+            "global",
+            r"gaussian\.lane_px is 20 for Gaussians tied by global; expected the columns of a web",
+        ),
+        ("gaussian.tie", "position", "expected column or global for a web"),
+        ("web", None, r"gaussian\.lane_px is 20 for Gaussians tied by column; expected the columns of a web"),
+    ],
+)
+def test_hostile_lanes_are_refused(laned: Any, path: str, value: object, message: str | None) -> None:
+    fields = json.loads(manifests.encode(laned.manifest))
+    data = put(fields, path, value)
+    if message is None:
+        manifests.decode(data)
+    else:
+        with pytest.raises(BundleError, match=message):
+            manifests.decode(data)
+
+
+def test_a_column_of_a_lane_that_is_not_there_is_refused(laned: Any, tmp_path: Path) -> None:
+    outside = laned.with_statistics(assignment=np.full(48, 3, np.int32))
+    with pytest.raises(BundleError, match="assignment names Gaussian 3; expected 0 to 2"):
+        outside.write(tmp_path / "bundle")
+
+
+def test_info_tells_the_lanes(laned: Any, tmp_path: Path, capsys: Any) -> None:
+    written = laned.write(tmp_path / "bundle")
+    assert main(["info", str(written.path)]) == 0
+    assert re.search(
+        r"^Detector +padim: one Gaussian per lane of 20 px of the web$", capsys.readouterr().out, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("tie", ["global", "column"])
