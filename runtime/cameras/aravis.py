@@ -116,19 +116,27 @@ class AravisDevice:
                 self._statistics[name] = arv.stream_get_info_uint64_by_name(self._stream, info)
         return self._statistics
 
-    def start(self) -> FrameFormat:
+    def open(self) -> FrameFormat:
         """See `Device`."""
         arv = library()
         name = self._find()
         with self._failures("does not answer"):
             self._camera = arv.camera_new(name)
-        with self._failures("cannot be started"):
+        with self._failures("cannot be set up"):
             device = arv.camera_get_device(self._camera)
             arv.count_control_lost(device, self._times_lost)
             if arv.camera_is_gv_device(self._camera) and not arv.gv_device_is_controller(device):
                 raise InputError(f"camera {self._spec} is controlled by another program; close that first")
             self._set_up(device)
         return self._format
+
+    def start(self) -> None:
+        """See `Device`."""
+        try:
+            library().camera_start_acquisition(self._camera)
+        except AravisError as error:
+            raise CameraLostError(f"camera {self._spec} cannot be started: {first_sentence(error)}") from error
+        self._heard_ns = time.monotonic_ns()
 
     def fetch(self, timeout_s: float) -> CameraFrame | None:
         """See `Device`."""
@@ -192,8 +200,6 @@ class AravisDevice:
             buffer = arv.buffer_new_full(payload, array.ctypes.data, None, None)
             self._arrays[buffer] = array
             self._push(buffer)
-        arv.camera_start_acquisition(self._camera)
-        self._heard_ns = time.monotonic_ns()
 
     def _push(self, buffer: int) -> None:
         # The library leaves the id of the last use where the packet that would tell the new one is lost.

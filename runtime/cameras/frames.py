@@ -42,12 +42,19 @@ class Device(Protocol):
     def statistics(self) -> Mapping[str, int]:
         """What the library counts, by name."""
 
-    def start(self) -> FrameFormat:
-        """Opens the camera, sets it up and starts it.
+    def open(self) -> FrameFormat:
+        """Opens the camera and sets it up; it sends nothing yet.
 
         Raises:
             InputError: There is no such camera, or it refuses a setting.
             CameraLostError: It went while it was set up.
+        """
+
+    def start(self) -> None:
+        """Has the camera send.
+
+        Raises:
+            CameraLostError: It is gone, or refuses to.
         """
 
     def fetch(self, timeout_s: float) -> CameraFrame | None:
@@ -84,6 +91,7 @@ class FrameSource:
         self._clock = CameraClock()
         self._next_line = 0
         self._held: tuple[CameraFrame, int] | None = None
+        self._is_started = False
         self._frames = {"received": 0, "incomplete": 0, "missing": 0, "changed": 0}
 
     @property
@@ -101,7 +109,7 @@ class FrameSource:
 
     def open(self) -> None:
         """See `Source`."""
-        self.block_lines, self.width, self.channels = self._device.start()
+        self.block_lines, self.width, self.channels = self._device.open()
 
     def read(self, into: Image, timeout_s: float) -> BlockInfo:
         """See `Source`.
@@ -109,6 +117,10 @@ class FrameSource:
         Raises:
             CameraLostError: The camera is gone.
         """
+        if not self._is_started:
+            # Not before: what comes while a detector is loaded would be lost for want of buffers.
+            self._device.start()
+            self._is_started = True
         if self._held is None:
             end_ns = time.monotonic_ns() + round(timeout_s * 1e9)
             while True:

@@ -121,7 +121,7 @@ class GenTLDevice:
                     self._statistics[name] = int(getattr(self._acquirer.data_streams[0], attribute))
         return self._statistics
 
-    def start(self) -> FrameFormat:
+    def open(self) -> FrameFormat:
         """See `Device`."""
         producers = [Path(self._options.producer)] if self._options.producer else _installed_producers()
         for path in producers:
@@ -134,7 +134,7 @@ class GenTLDevice:
                 f"camera {self._spec} has no producer; expected producer=FILE.cti in its name, or the folder in {PRODUCERS}"
             )
         self._harvester = harvesters.Harvester()
-        with self._failures(InputError, "cannot be started"):
+        with self._failures(InputError, "cannot be set up"):
             for path in producers:
                 self._harvester.add_file(str(path))
             self._harvester.update()
@@ -143,6 +143,12 @@ class GenTLDevice:
                 raise InputError(f"producer {self._options.producer} cannot be loaded, or has no camera")
             self._acquirer = self._harvester.create(choose(found, self._address, self._spec))
             return self._set_up()
+
+    def start(self) -> None:
+        """See `Device`."""
+        with self._failures(CameraLostError, "cannot be started"):
+            self._acquirer.start()
+        self._heard_ns = time.monotonic_ns()
 
     def fetch(self, timeout_s: float) -> CameraFrame | None:
         """See `Device`."""
@@ -171,8 +177,6 @@ class GenTLDevice:
         _, count = channels(features, self._spec)
         lines, width = int(features.get("Height")), int(features.get("Width"))
         self._acquirer.num_buffers = max(self._options.buffers, self._acquirer.min_num_buffers)
-        self._acquirer.start()
-        self._heard_ns = time.monotonic_ns()
         return FrameFormat(lines, width, count)
 
     def _require_life(self) -> None:

@@ -90,7 +90,7 @@ class PylonDevice:
                     self._statistics[name] = int(getattr(self._camera.StreamGrabber, feature).Value)
         return self._statistics
 
-    def start(self) -> FrameFormat:
+    def open(self) -> FrameFormat:
         """See `Device`."""
         factory = pylon.TlFactory.GetInstance()
         infos = list(factory.EnumerateDevices())
@@ -100,7 +100,15 @@ class PylonDevice:
             self._camera.Open()
             return self._set_up()
         except genicam.GenericException as error:
-            raise InputError(f"camera {self._spec} cannot be started: {first_sentence(error)}") from error
+            raise InputError(f"camera {self._spec} cannot be set up: {first_sentence(error)}") from error
+
+    def start(self) -> None:
+        """See `Device`."""
+        try:
+            self._camera.StartGrabbing(pylon.GrabStrategy_OneByOne, pylon.GrabLoop_ProvidedByUser)
+        except genicam.GenericException as error:
+            raise CameraLostError(f"camera {self._spec} cannot be started: {first_sentence(error)}") from error
+        self._heard_ns = time.monotonic_ns()
 
     def fetch(self, timeout_s: float) -> CameraFrame | None:
         """See `Device`."""
@@ -137,8 +145,6 @@ class PylonDevice:
         if "GevTimestampTickFrequency" in features.names():
             self._ticks_per_s = int(features.get("GevTimestampTickFrequency"))
         lines, width = int(features.get("Height")), int(features.get("Width"))
-        self._camera.StartGrabbing(pylon.GrabStrategy_OneByOne, pylon.GrabLoop_ProvidedByUser)
-        self._heard_ns = time.monotonic_ns()
         return FrameFormat(lines, width, count)
 
     def _require_life(self) -> None:

@@ -3,7 +3,10 @@
 What it sends goes over real sockets. Each line begins with its number and the time by `time.monotonic_ns()` at which it
 was made; the rest of it repeats with the number of the line. Run it in a network namespace of its own:
 
-  python fake_gv_camera.py INTERFACE_OR_ADDRESS WIDTH [FIRST_LINE]
+  python fake_gv_camera.py INTERFACE_OR_ADDRESS WIDTH [FIRST_LINE [WEB]]
+
+WEB is an array of uint8 (lines, WIDTH), a .npy file: its lines are sent over and over, as they are. A number in their
+first pixels would be a defect to whoever inspects them.
 
 Commands come line by line on standard input, and the answer to each is the number of lines made so far:
 
@@ -33,7 +36,7 @@ SENSOR_HEIGHT, SENSOR_WIDTH, WIDTH, HEIGHT = 0x118, 0x11C, 0x100, 0x104
 class Camera:
     """The camera, whose frames Aravis asks for in a thread of its own."""
 
-    def __init__(self, interface: str, width: int, first_line: int = 0) -> None:
+    def __init__(self, interface: str, width: int, first_line: int = 0, web: str = "") -> None:
         self.library = ctypes.CDLL("libaravis-0.8.so.0")
         self.gobject = ctypes.CDLL("libgobject-2.0.so.0")
         pointer, number, long = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
@@ -65,7 +68,8 @@ class Camera:
         for register, value in ((SENSOR_WIDTH, width), (SENSOR_HEIGHT, 65536)):
             self.write(register, value)
         # Made beforehand, since nothing may be slow while frames are sent.
-        self.textures = np.random.default_rng(0).integers(0, 256, (512, 8192), np.uint8)
+        self.rows = np.load(web) if web else np.random.default_rng(0).integers(0, 256, (512, 8192), np.uint8)
+        self.has_stamps = not web
         self.callback = self.fill_type(self.fill)
         self.fake_camera_set_fill_pattern(self.fake, self.callback, None)
 
@@ -86,15 +90,16 @@ class Camera:
         lines, width = self.read(HEIGHT), self.read(WIDTH)
         pixels = np.ctypeslib.as_array((ctypes.c_uint8 * (lines * width)).from_address(self.data(buffer)))
         web = pixels.reshape(lines, width)
-        start = self.line % 512
-        split = min(lines, 512 - start)
-        web[:split] = self.textures[start : start + split, :width]
-        for row in range(split, lines, 512):
-            rows = web[row : row + 512]
-            rows[:] = self.textures[: len(rows), :width]
-        stamps = web[:, : STAMP.size]
-        stamps[:, :8] = np.arange(self.line, self.line + lines, dtype="<u8").view(np.uint8).reshape(lines, 8)
-        stamps[:, 8:] = np.full(lines, now_ns, "<u8").view(np.uint8).reshape(lines, 8)
+        done = 0
+        while done < lines:
+            start = (self.line + done) % len(self.rows)
+            part = self.rows[start : start + lines - done, :width]
+            web[done : done + len(part)] = part
+            done += len(part)
+        if self.has_stamps:
+            stamps = web[:, : STAMP.size]
+            stamps[:, :8] = np.arange(self.line, self.line + lines, dtype="<u8").view(np.uint8).reshape(lines, 8)
+            stamps[:, 8:] = np.full(lines, now_ns, "<u8").view(np.uint8).reshape(lines, 8)
         self.line += lines
         self.number(buffer)
         if self.back_ns:
@@ -129,7 +134,8 @@ class Camera:
 
 
 def main() -> None:
-    camera = Camera(sys.argv[1], int(sys.argv[2]), *map(int, sys.argv[3:4]))
+    interface, width, *first_line_and_web = sys.argv[1:]
+    camera = Camera(interface, int(width), int((first_line_and_web or ["0"])[0]), *first_line_and_web[1:])
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for command in sys.stdin:

@@ -104,6 +104,15 @@ def test_packets_come_through_plain_sockets_too(net):
     closed(reader)
 
 
+def test_nothing_is_lost_while_a_detector_is_loaded(net):
+    net.camera()
+    reader, _ = net.reader(SPEC + "&buffers=4")
+    reader.ask("wait 0.5")
+    assert {read.status for read in follow(reader, 640)} == {"ok"}
+    assert counters(reader)["buffer_underruns"] == 0
+    closed(reader)
+
+
 def test_starved_buffers_are_a_gap_of_their_size(net):
     net.camera()
     reader, _ = net.reader(SPEC + "&buffers=4")

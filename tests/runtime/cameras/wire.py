@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import pytest
 
@@ -86,9 +86,10 @@ class Wire:
         self._holder = holder
         self._processes: list[Process] = []
 
-    def camera(self, width: int = 4096, first_line: int = 0) -> Process:
-        """A fake camera that listens; see `fake_gv_camera` for its commands."""
-        camera = self._run([sys.executable, str(HERE / "fake_gv_camera.py"), "lo", str(width), str(first_line)])
+    def camera(self, width: int = 4096, first_line: int = 0, web: Path | None = None) -> Process:
+        """A fake camera that listens; see `fake_gv_camera` for its web and its commands."""
+        what = [str(width), str(first_line), *([str(web)] if web else [])]
+        camera = self._run([sys.executable, str(HERE / "fake_gv_camera.py"), "lo", *what])
         assert camera.require() == "ready"
         return camera
 
@@ -118,15 +119,15 @@ def wire() -> Iterator[Wire]:
     try:
         ctypes.CDLL("libaravis-0.8.so.0")
     except OSError as error:
-        _refuse(f"{error}: make test-deps installs it")
+        refuse(f"{error}: make test-deps installs it")
     for tool in ("unshare", "nsenter", "ip"):
         if shutil.which(tool) is None:
-            _refuse(f"{tool} is not installed: make test-deps installs it where root runs it")
+            refuse(f"{tool} is not installed: make test-deps installs it where root runs it")
     holder = Process(["unshare", "-rn", "sh", "-c", "ip link set lo up && echo $$ && exec cat"])
     pid = holder.answer()
     if not pid:
         holder.end()
-        _refuse(f"no network namespace can be made here: {holder.errors.strip()}")
+        refuse(f"no network namespace can be made here: {holder.errors.strip()}")
     made = Wire(holder, int(pid))
     try:
         yield made
@@ -150,5 +151,6 @@ def counters(reader: Process) -> dict[str, int]:
     return dict(json.loads(reader.ask("counters"))[0])
 
 
-def _refuse(reason: str) -> None:
+def refuse(reason: str) -> NoReturn:
+    """Skips a test for want of a part; where all parts must be there, fails it."""
     (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
