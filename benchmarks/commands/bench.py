@@ -8,6 +8,7 @@ import argparse
 
 from flawline.benchmarks.commands import (
     bench_accuracy,
+    bench_endurance,
     bench_gpu,
     bench_jl,
     bench_kernels,
@@ -27,6 +28,7 @@ BENCHMARKS = {
     "gpu": (bench_gpu, "kernels and whole frames on an NVIDIA GPU"),
     "roofline": (bench_roofline, "what devices could do at best, computed from their data sheets"),
     "seams": (bench_seams, "what seams do to scores, with context and without"),
+    "endurance": (bench_endurance, "an hour of web: memory, drops, positions and clock"),
     "stream": (bench_stream, "the fastest and the widest web that is inspected without a drop"),
     "web": (bench_web, "detection on webs of fabric, tile by tile"),
     "peers": (bench_peers, "time, memory, size and accuracy beside other packages that offer PaDiM"),

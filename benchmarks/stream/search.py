@@ -60,7 +60,7 @@ def stream(
         bundle,
         setting.width,
         strip_lines=setting.strip_lines,
-        tile_px=_one_tile(bundle, setting.width),
+        tile_px=one_tile(bundle, setting.width),
         backend=backend,
         threads=threads,
     ) as inspector:
@@ -106,7 +106,7 @@ def highest(tried: Callable[[float], bool], low: float, high: float, ratio: floa
     return low
 
 
-def _one_tile(bundle: Bundle, width: int) -> int | None:
-    """As wide as the web, so that no context is computed between tiles; None where the width is fitted."""
+def one_tile(bundle: Bundle, width: int) -> int | None:
+    """A tile as wide as the web, so that no context is computed between tiles; None where the width is fitted."""
     stride = bundle.manifest.network.total_stride
     return None if bundle.manifest.gaussian.tie == "column" else -(-width // stride) * stride

@@ -11,8 +11,10 @@ from flawline.runtime.cameras import BlockInfo, Status
 class MemorySource:
     """Sends the same lines again and again. It stands for a camera and its driver, which cost nothing here.
 
+    Every block is due at a time from the start on, so that a late one makes none of the later ones late.
+
     Args:
-        lines: uint8 (n, width[, 3]), real ones.
+        lines: uint8 (n, width[, 3]), real ones, at least a block; what is left of the last block is not sent.
         line_rate: Lines per second; None for as fast as they are read.
         block_lines: Lines of a block.
         total: Lines after which it ends.
@@ -26,6 +28,7 @@ class MemorySource:
         self.line_rate = line_rate
         self.counters = {"lines_sent": 0}
         self._lines = lines
+        self._period = len(lines) // block_lines * block_lines
         self._total = total
         self._start_ns = 0
 
@@ -44,11 +47,19 @@ class MemorySource:
             time.sleep(max(0.0, min(left_s, timeout_s)))
             if left_s > timeout_s:
                 return BlockInfo(Status.TIMEOUT)
-        start = first % (len(self._lines) - len(into) + 1)
-        into[...] = self._lines[start : start + len(into)]
+        self._fill(into, first)
         self.counters["lines_sent"] = first + len(into)
         now_ns = time.monotonic_ns()
-        return BlockInfo(Status.OK, first, len(into), now_ns - self._start_ns, now_ns)
+        return BlockInfo(Status.OK, first, len(into), self._camera_time_ns(now_ns), now_ns)
 
     def close(self) -> None:
         """See `Source`."""
+
+    def _fill(self, into: npt.NDArray[np.uint8], first_line: int) -> None:
+        """Puts the lines of a block from `first_line` on where they go."""
+        start = first_line % self._period
+        into[...] = self._lines[start : start + len(into)]
+
+    def _camera_time_ns(self, now_ns: int) -> int:
+        """What the camera's clock says at `time.monotonic_ns()`."""
+        return now_ns - self._start_ns
