@@ -30,7 +30,7 @@ from flawline.runtime.commands.options import add_engine, add_fallback
 
 if TYPE_CHECKING:
     from flawline.runtime.bundle import Bundle, Manifest
-    from flawline.runtime.stream import DefectSink, PictureWriter, Pitch, Summary
+    from flawline.runtime.stream import Cut, DefectSink, PictureWriter, Pitch, Summary
 
 Number = TypeVar("Number", int, float)
 
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frame-lines", metavar="N", type=count, help="height of a frame (default: as the good images)"
     )
+    _add_cutting(parser)
     parser.add_argument("--threshold", metavar="T", type=float, help="instead of the bundle's own")
     # The policies' names are repeated here, not imported: `--help` loads no array library.
     parser.add_argument(
@@ -66,6 +67,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine(parser)
     add_fallback(parser)
     web_options.add_arguments(parser, count, length)
+
+
+def _add_cutting(parser: argparse.ArgumentParser) -> None:
+    cutting = parser.add_argument_group("frames", "for bundles for pictures: where a frame begins")
+    cutting.add_argument(
+        "--cut",
+        choices=("grid", "trigger", "part"),
+        help="at multiples of its height (default), at every block of a triggered camera, or where a part begins",
+    )
+    cutting.add_argument(
+        "--part-contrast",
+        metavar="GREY",
+        type=int,
+        help="a pixel of a part differs from the empty conveyor by more (24)",
+    )
+    cutting.add_argument(
+        "--part-share", metavar="S", type=float, help="a line of a part has at least this share of such pixels (0.02)"
+    )
+    cutting.add_argument("--part-margin", metavar="N", type=int, help="lines of a frame before its part (16)")
+    cutting.add_argument(
+        "--part-background",
+        metavar="IMAGE",
+        type=Path,
+        help="the empty conveyor (default: learnt from the first lines)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -104,18 +130,20 @@ def _stream_frames(
     from flawline.runtime.detector import Detector
     from flawline.runtime.stream import run as run_stream
 
-    pitch = _pitch(options)
+    pitch, cut = _pitch(options), _cut(options)
     detector = stack.enter_context(
         Detector(bundle, backend=options.backend, threads=options.threads, fallback=options.fallback)
     )
     if options.threshold is not None:
         detector.threshold = options.threshold
     source = stack.enter_context(contextlib.closing(open_source(options.source)))
+    by_default = source.block_lines if cut == "trigger" else default_frame_lines(bundle.manifest, source.width)
     summary = run_stream(
         source,
         detector,
         _sinks(options, stack),
-        frame_lines=options.frame_lines or default_frame_lines(bundle.manifest, source.width),
+        frame_lines=options.frame_lines or by_default,
+        cut=cut,
         policy=options.policy,
         ring_blocks=options.ring,
         stop=stack.enter_context(stop_on_signal()),
@@ -184,6 +212,26 @@ def _pitch(options: argparse.Namespace) -> "Pitch | None":
             "one of --line-pitch-mm and --pixel-pitch-mm is given; expected both, or neither for pixels only"
         )
     return None if line_mm is None else Pitch(line_mm, pixel_mm)
+
+
+def _cut(options: argparse.Namespace) -> "Cut":
+    import numpy as np
+
+    from flawline.runtime.errors import InputError
+    from flawline.runtime.images import read_image
+    from flawline.runtime.stream import PartOptions
+
+    given = {name: value for name in web_options.PART_OPTIONS if (value := getattr(options, name)) is not None}
+    if options.cut != "part":
+        if given:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise InputError(f"{names}: for parts that are looked for; expected --cut part as well")
+        return "trigger" if options.cut == "trigger" else "grid"
+    fields = {"part_contrast": "contrast", "part_share": "share", "part_margin": "margin_lines"}
+    background = None
+    if options.part_background is not None:
+        background = np.median(read_image(options.part_background), axis=0).astype(np.uint8)
+    return PartOptions(**{field: given[name] for name, field in fields.items() if name in given}, background=background)
 
 
 def _is_watched(options: argparse.Namespace) -> bool:

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 MAX_DEFECT_LINES = 4096
 MAX_STRIP_DEFECTS = 256
 
+PART_OPTIONS = ("part_contrast", "part_share", "part_margin", "part_background")
+"""Of frames that a part finder cuts."""
+
 _PITCH_TOLERANCE = 0.02
-_FRAME_ONLY = ("frames", "frame_lines", "overlays")
+_FRAME_ONLY = ("frames", "frame_lines", "overlays", "cut", *PART_OPTIONS)
 _WEB_ONLY = (
     "strip_lines",
     "tile",

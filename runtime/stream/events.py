@@ -128,8 +128,10 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="gap"
     Attributes:
         first_line: First of the lost lines.
         lines: Number of lost lines.
-        reasons: Lost lines by reason; `bad_frame` and `bad_strip` are lines that came and that the detector could not score.
-        unscored_first_line: First line of the frames that the lost lines touch; none of these is scored. For a web, the
+        reasons: Lost lines by reason; `bad_frame` and `bad_strip` are lines that came and that the detector could not score,
+            `wrong_height`, `long_part`, `cut_part` and `no_background` such that make no frame.
+        unscored_first_line: First line of the frames that the lost lines touch; none of these is scored. For parts, of what
+            came of the part that they cut. For a web, the
             first web line that they would have been.
         unscored_lines: Number of lines of those frames; for a web, of web lines that nobody saw.
         first_mm: Position of the first lost line, millimetres, if the pitch is known.
@@ -204,6 +206,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
         lines_received: Lines that reached the assembler.
         lines_scored: Lines of the scored frames; the rest belonged to frames that were bad or not complete. For a web, web
             lines of the scored strips; the rest were lines of bad strips, or showed no new web.
+        lines_without_part: Lines that showed the empty conveyor. Frames cut by a part finder only.
+        lines_unscored: Lines that came and make no frame, by reason. Frames cut by a trigger or a part finder only.
+        parts_unscored: Parts of which such lines were told, by reason. Likewise.
         lines_masked: Scored lines without web between the edges, in steps of the map's rows. Webs only.
         lines_flagged: Scored lines whose context was made up in part, likewise. Webs only.
         gaps: Times that the web was not seen or not scored. Webs only.
@@ -242,6 +247,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
     lines_sent: int
     lines_received: int
     lines_scored: int
+    lines_without_part: int | UnsetType = UNSET
+    lines_unscored: dict[str, int] | UnsetType = UNSET
+    parts_unscored: dict[str, int] | UnsetType = UNSET
     lines_masked: int | UnsetType = UNSET
     lines_flagged: int | UnsetType = UNSET
     gaps: int | UnsetType = UNSET

@@ -5,22 +5,27 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from flawline.runtime.cameras.source import Source, line_shape
 from flawline.runtime.detector import Result
-from flawline.runtime.errors import DeviceError, FlawlineError
+from flawline.runtime.errors import DeviceError, FlawlineError, InputError
 from flawline.runtime.memory import require
-from flawline.runtime.stream.assembler import Assembler, Frame
+from flawline.runtime.stream.assembler import Assembler, Frame, GridAssembler, TriggerAssembler, Unscored
 from flawline.runtime.stream.events import Ending, Pitch, Summary
+from flawline.runtime.stream.part_assembler import PartAssembler, held_lines
+from flawline.runtime.stream.part_finder import PartOptions
 from flawline.runtime.stream.pictures import PictureWriter
 from flawline.runtime.stream.report import Report
 from flawline.runtime.stream.ring import Loss, Policy, Ring
 from flawline.runtime.stream.session import DEFAULT_RING_BLOCKS, stream
 from flawline.runtime.stream.sinks import DefectSink
+
+Cut = Literal["grid", "trigger"] | PartOptions
+"""What makes a frame: a place on a fixed grid of lines, a block of the camera, or a part that is looked for."""
 
 WARMUP_FRAMES = 3
 """Black frames before the first line. On a GPU the second is captured into a graph, and the third comes from it as all later ones."""
@@ -47,6 +52,7 @@ def run(
     sinks: Sequence[DefectSink],
     *,
     frame_lines: int,
+    cut: Cut = "grid",
     policy: Policy = "block",
     ring_blocks: int = DEFAULT_RING_BLOCKS,
     stop: threading.Event | None = None,
@@ -67,6 +73,7 @@ def run(
             that does not fit it is refused at once, and the first frame is not slower than the others.
         sinks: Where events go; the caller closes them.
         frame_lines: Height of a frame in lines.
+        cut: What makes a frame.
         policy: What happens when the detector is slower than the line and the ring is full; see `Ring`.
         ring_blocks: Blocks that may wait.
         stop: Ends the stream when set; is set when the stream is over.
@@ -79,19 +86,21 @@ def run(
         The account, which the sinks have received as well.
 
     Raises:
+        InputError: Frames of this height cannot be cut so.
         FlawlineError: The detector refuses frames of this size and kind, or the source failed for good; in the second
             case the sinks have received the account.
         DeviceError: The GPU failed; if in mid-stream, the sinks have received the account.
         ResourceError: Ring and frame would not fit into memory.
     """
-    _require_memory(source, ring_blocks, frame_lines)
+    _require_memory(source, ring_blocks, frame_lines, cut)
     stop = stop or threading.Event()
     shape = line_shape(source)
-    assembler = Assembler(frame_lines, shape)
+    assembler = _assembler(source, frame_lines, cut)
     ring = Ring(ring_blocks, (source.block_lines, *shape), policy)
+    black = np.zeros((frame_lines, *shape), np.uint8)
     for _ in range(WARMUP_FRAMES):
-        detector(assembler.buffer)
-    report = Report(sinks, frame_lines, pitch=pitch, pictures=pictures, progress=progress)
+        detector(black)
+    report = Report(sinks, assembler, pitch=pitch, pictures=pictures, progress=progress)
     return stream(
         source,
         ring,
@@ -102,8 +111,22 @@ def run(
     )
 
 
-def _require_memory(source: Source, ring_blocks: int, frame_lines: int) -> None:
-    needed_bytes = (ring_blocks * source.block_lines + frame_lines) * math.prod(line_shape(source))
+def _assembler(source: Source, frame_lines: int, cut: Cut) -> Assembler:
+    if isinstance(cut, PartOptions):
+        return PartAssembler(frame_lines, line_shape(source), cut)
+    if cut == "grid":
+        return GridAssembler(frame_lines, line_shape(source))
+    if frame_lines != source.block_lines:
+        raise InputError(
+            f"frames of {frame_lines} lines from {source.spec}, whose blocks have {source.block_lines}; expected the same, since a "
+            "trigger makes every block a frame"
+        )
+    return TriggerAssembler(frame_lines)
+
+
+def _require_memory(source: Source, ring_blocks: int, frame_lines: int, cut: Cut) -> None:
+    held = held_lines(frame_lines) if isinstance(cut, PartOptions) else frame_lines
+    needed_bytes = (ring_blocks * source.block_lines + frame_lines + held) * math.prod(line_shape(source))
     require(
         needed_bytes,
         f"a ring of {ring_blocks} blocks of {source.block_lines} lines beside a frame of {frame_lines}",
@@ -112,14 +135,20 @@ def _require_memory(source: Source, ring_blocks: int, frame_lines: int) -> None:
 
 
 def _frames(ring: Ring, assembler: Assembler, report: Report) -> Iterator[Frame]:
-    """Complete frames, until the ring is empty and its producer has finished; losses are reported on the way."""
+    """Complete frames, until the ring is empty and its producer has finished; what makes none is reported on the way."""
     while (item := ring.take()) is not None:
         if isinstance(item, Loss):
             report.loss(item)
         else:
             report.received(item.info.lines)
-            yield from assembler.add(item)
+            for piece in assembler.add(item):
+                if isinstance(piece, Unscored):
+                    report.unscored(piece)
+                else:
+                    yield piece
             ring.release(item)
+    for rest in assembler.end():
+        report.unscored(rest)
 
 
 def _inspect_all(

@@ -1,10 +1,12 @@
 """Turns what happens on the stream into events for the sinks, and keeps the account."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
 import msgspec
+from msgspec import UNSET
 
 from flawline.runtime.cameras.source import Source
 from flawline.runtime.detector import Result
@@ -12,7 +14,7 @@ from flawline.runtime.errors import FlawlineError
 from flawline.runtime.regions import Region
 from flawline.runtime.stream.account import Account
 from flawline.runtime.stream.acquisition import Acquisition
-from flawline.runtime.stream.assembler import Frame
+from flawline.runtime.stream.assembler import Assembler, Frame, GridAssembler, Unscored
 from flawline.runtime.stream.events import Box, Defect, Ending, Gap, Pitch, Summary
 from flawline.runtime.stream.pictures import PictureWriter
 from flawline.runtime.stream.ring import Loss, Ring
@@ -24,7 +26,7 @@ class Report:
 
     Args:
         sinks: Where events go. One that cannot take an event neither stops the stream nor the other sinks.
-        frame_lines: Height of a frame in lines.
+        assembler: What makes the frames.
         pitch: Millimetres per pixel, if known.
         pictures: Writes thumbnails and overlays, if wanted.
         progress: Called with the number of lines that came since the last call.
@@ -33,17 +35,20 @@ class Report:
     def __init__(
         self,
         sinks: Sequence[DefectSink],
-        frame_lines: int,
+        assembler: Assembler,
         *,
         pitch: Pitch | None = None,
         pictures: PictureWriter | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> None:
         self._account = Account(sinks, pictures, progress)
-        self._frame_lines = frame_lines
+        self._assembler = assembler
         self._pitch = pitch
         self._pictures = pictures
         self._frames = self._bad_frames = 0
+        self._scored_to: int | None = None
+        self._unscored_lines: Counter[str] = Counter()
+        self._unscored_parts: Counter[str] = Counter()
 
     def received(self, lines: int) -> None:
         """Counts lines that came."""
@@ -51,12 +56,21 @@ class Report:
 
     def loss(self, loss: Loss) -> None:
         """Reports lost lines."""
-        self._gap(loss.first_line, dict(loss.reasons), loss.detail)
+        unscored = self._assembler.touched(loss.first_line, loss.lines)
+        self._gap((loss.first_line, loss.lines), dict(loss.reasons), loss.detail, unscored)
+
+    def unscored(self, lines: Unscored) -> None:
+        """Reports lines of a part that make no frame."""
+        self._unscored_lines[lines.reason] += lines.lines
+        self._unscored_parts[lines.reason] += not lines.continued
+        span = lines.first_line, lines.lines
+        self._gap(span, {lines.reason: lines.lines}, lines.detail, span)
 
     def bad_frame(self, frame: Frame, error: FlawlineError) -> None:
         """Reports a frame that the detector could not score."""
         self._bad_frames += 1
-        self._gap(frame.first_line, {"bad_frame": frame.lines}, str(error))
+        span = frame.first_line, frame.lines
+        self._gap(span, {"bad_frame": frame.lines}, str(error), span)
 
     def result(self, frame: Frame, result: Result, start_ns: int, timings_ns: Mapping[str, int]) -> None:
         """Reports the verdict on a frame.
@@ -69,7 +83,11 @@ class Report:
         """
         scored_ns = time.monotonic_ns()
         self._frames += 1
-        self._account.lines_scored += self._frame_lines
+        # Frames of parts may overlap by their margins.
+        end = frame.first_line + frame.lines
+        begin = frame.first_line if self._scored_to is None else max(frame.first_line, self._scored_to)
+        self._account.lines_scored += end - begin
+        self._scored_to = end
         if result.verdict == "reject":
             self._account.rejects += 1
             self._reject(frame, result)
@@ -83,8 +101,15 @@ class Report:
 
     def summary(self, ended: Ending, source: Source, acquisition: Acquisition, ring: Ring) -> Summary:
         """Gives the account and tells it to the sinks, once everything else has come to rest."""
+        is_grid = isinstance(self._assembler, GridAssembler)
+        empty = self._assembler.lines_without_part
         summary = msgspec.structs.replace(
-            self._account.summary(ended, source, acquisition, ring), frames=self._frames, bad_frames=self._bad_frames
+            self._account.summary(ended, source, acquisition, ring),
+            frames=self._frames,
+            bad_frames=self._bad_frames,
+            lines_without_part=UNSET if empty is None else empty,
+            lines_unscored=UNSET if is_grid else dict(self._unscored_lines),
+            parts_unscored=UNSET if is_grid else dict(self._unscored_parts),
         )
         self._account.emit(summary)
         return summary
@@ -119,18 +144,16 @@ class Report:
                 )
             )
 
-    def _gap(self, first_line: int, reasons: dict[str, int], detail: str) -> None:
-        lines = sum(reasons.values())
-        first_unscored = first_line - first_line % self._frame_lines
-        end_unscored = first_line + lines + -(first_line + lines) % self._frame_lines
+    def _gap(self, span: tuple[int, int], reasons: dict[str, int], detail: str, unscored: tuple[int, int]) -> None:
+        first_line, lines = span
         line_mm = self._pitch.line_mm if self._pitch is not None else None
         self._account.emit(
             Gap(
                 first_line=first_line,
                 lines=lines,
                 reasons=reasons,
-                unscored_first_line=first_unscored,
-                unscored_lines=end_unscored - first_unscored,
+                unscored_first_line=unscored[0],
+                unscored_lines=unscored[1],
                 first_mm=None if line_mm is None else first_line * line_mm,
                 length_mm=None if line_mm is None else lines * line_mm,
                 detail=detail,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import IO, Protocol
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from flawline.runtime.stream.events import Defect, Event, Gap, Summary, Wander
 
@@ -102,6 +102,11 @@ def _gap_line(event: Gap) -> str:
     return f"{text}: {event.detail}" if event.detail else text
 
 
+def _parts(parts: dict[str, int], lines: dict[str, int], empty: int | UnsetType) -> str:
+    unscored = ", ".join(f"{reason} {count} ({lines[reason]} lines)" for reason, count in parts.items()) or "none"
+    return f"not scored: {unscored}" + ("" if empty is UNSET else f"; {empty} lines without part")
+
+
 def _summary_lines(summary: Summary) -> list[str]:
     lost = ", ".join(f"{reason} {lines}" for reason, lines in summary.lines_lost.items()) or "none"
     asked = "as fast as possible" if summary.line_rate_asked is None else f"{summary.line_rate_asked:.0f} lines/s"
@@ -121,6 +126,8 @@ def _summary_lines(summary: Summary) -> list[str]:
         f"lines   {summary.lines_sent} sent, {summary.lines_received} received, {summary.lines_scored} scored; lost: {lost}",
         f"rate    asked {asked}, held {held}",
     ]
+    if summary.lines_unscored is not UNSET and summary.parts_unscored is not UNSET:
+        lines.append(f"parts   {_parts(summary.parts_unscored, summary.lines_unscored, summary.lines_without_part)}")
     if summary.strips is not UNSET:
         length = "" if not isinstance(summary.gap_mm, float) else f" ({summary.gap_mm / 1000:.3f} m)"
         lines.append(

@@ -171,6 +171,7 @@ def test_fallback_from_a_gpu_that_is_not_there(bundle, web, capsys):
     [
         (["--frames", "3", "--frame-lines", "64"], "--frames, --frame-lines: for bundles for pictures"),
         (["--frame-lines", "64"], "--frame-lines: for bundles for pictures; this one is for a web"),
+        (["--cut", "part"], "--cut: for bundles for pictures"),
         (["--overlays", "nowhere"], "--overlays: for bundles for pictures"),
         (["--threshold", "nan"], "threshold is nan; expected a finite score"),
         (["--threshold", "inf"], "threshold is inf; expected a finite score"),
