@@ -8,7 +8,7 @@ encoder whose speed goes up and down and whose counter wraps. Every 60th of the 
 The status is 1 if a line was lost, if memory behind the first tenth of the run grew by more than --growth-mb, if a mark was not reported,
 if the marks' lines differ at all by more or less than the first one's, or their millimetres by a hundredth of a line pitch, if their scores differ
 by a thousandth, which a line's shift against the map's rows exceeds, if one was told with another block's time, or if the
-camera's clock and the line numbers moved apart by a line. --plant shows that it can fail.
+camera's clock and the line numbers moved apart by more than a block, 64 lines or less. --plant shows that it can fail.
 
   flawline bench endurance fabric.flaw --lines web.png
   flawline bench endurance fabric.flaw --lines web.png --minutes 5 --json endurance.json

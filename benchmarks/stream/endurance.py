@@ -39,7 +39,6 @@ LEAST_MARKS = 3
 
 MOST_LINES = 0
 MOST_LINE_PITCHES = 0.01
-MOST_CLOCK_LINES = 1.0
 MOST_PEAK_CHANGE = 1e-3  # below that of a mark that moves by a line against the map's rows
 MOST_GROWTH_KB = 8192
 
@@ -88,6 +87,7 @@ class Endurance(NamedTuple):
         clock_drift_lines: Camera's clock times line rate less line number: that of the last tenth of the blocks less that of
             the first, each the smallest, of the block that was least late.
         written_bytes: Of events, pictures and recording.
+        block_lines: Lines of a block.
     """
 
     summary: Summary
@@ -96,6 +96,7 @@ class Endurance(NamedTuple):
     drift: Drift
     clock_drift_lines: float
     written_bytes: int
+    block_lines: int
 
     def failures(self, line_mm: float, growth_kb: int) -> list[str]:
         """What is not as it should be, a line each; empty if everything is.
@@ -113,7 +114,7 @@ class Endurance(NamedTuple):
             f"{drift.missed} of {drift.marks} marks were not found": drift.missed > 0,
             f"{drift.wrong_clocks} marks were told with another block's time": drift.wrong_clocks > 0,
             f"clock and lines drifted apart by {self.clock_drift_lines:.2f} lines": not abs(self.clock_drift_lines)
-            <= MOST_CLOCK_LINES,
+            <= self.block_lines,
         }
         if not lost:  # or strips would begin anew, and lie otherwise against the marks
             checks |= {
@@ -226,6 +227,7 @@ def endure(
         drift=seen.drift(plan.total - _context(geometry)),
         clock_drift_lines=float(late[-tenth:].min() - late[:tenth].min()),
         written_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        block_lines=web.block_lines,
     )
 
 

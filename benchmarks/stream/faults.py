@@ -12,7 +12,7 @@ FAULTS = {
     "hoard": "a sink that keeps a megabyte of every event",
     "skip": "a camera that leaves out a block half way",
     "slip": "a web that moves on by a line after every mark, which the camera does not count",
-    "clock": "a camera whose clock is a hundredth too fast",
+    "clock": "a camera whose clock is a tenth too fast",
 }
 
 _HOARD_BYTES = 1 << 20
@@ -57,7 +57,7 @@ class FastClockWeb(EndlessWeb):
     """Has a clock that is too fast."""
 
     def _camera_time_ns(self, now_ns: int) -> int:
-        return super()._camera_time_ns(now_ns) * 101 // 100
+        return super()._camera_time_ns(now_ns) * 11 // 10
 
 
 WEBS: dict[str | None, type[EndlessWeb]] = {"skip": SkippingWeb, "slip": SlippingWeb, "clock": FastClockWeb}
