@@ -280,7 +280,9 @@ def _field(arrays: dict[str, npt.NDArray[Any]], direction: Direction, path: Path
     width = len(dark)
     if faulty.dtype != np.int32 or faulty.ndim != 1:
         raise InputError(f"{path}: {direction}.faulty is {faulty.dtype} {faulty.shape}; expected int32 (n,)")
-    if len(faulty) and (len(faulty) >= width or faulty[0] < 0 or faulty[-1] >= width or (np.diff(faulty) <= 0).any()):
+    # A difference of int32 may wrap.
+    is_rising = bool((faulty[1:] > faulty[:-1]).all())
+    if len(faulty) and (len(faulty) >= width or faulty[0] < 0 or faulty[-1] >= width or not is_rising):
         raise InputError(f"{path}: {direction}.faulty are not rising pixels of a line of {width}")
     return FlatField(dark, gain, faulty)
 

@@ -219,6 +219,7 @@ def with_header(**fields) -> bytes:
         (stored(forward_faulty=np.array([20], np.int32)), "not rising pixels of a line of 20"),
         (stored(forward_faulty=np.array([-1], np.int32)), "not rising pixels"),
         (stored(forward_faulty=np.array([4, 4], np.int32)), "not rising pixels"),
+        (stored(forward_faulty=np.array([0, 2**31 - 1, -(2**31), -1, 5], np.int32)), "not rising pixels"),
         (stored(forward_faulty=np.arange(20, dtype=np.int32)), "not rising pixels"),
     ],
 )
