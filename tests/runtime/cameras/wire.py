@@ -100,7 +100,11 @@ class Wire:
 
     def run(self, command: list[str], seconds: float = 0.0) -> subprocess.CompletedProcess[str]:
         """Runs a command that takes about so long in the namespace to its end."""
-        return subprocess.run([*self._enter, *command], capture_output=True, text=True, timeout=seconds + PATIENCE_S)
+        return subprocess.run(self.inside(command), capture_output=True, text=True, timeout=seconds + PATIENCE_S)
+
+    def inside(self, command: list[str]) -> list[str]:
+        """A command that runs the given one in the namespace, as the same process."""
+        return [*self._enter, *command]
 
     def end(self) -> None:
         # Readers before their cameras, which they would wait for.
@@ -108,7 +112,7 @@ class Wire:
             process.end()
 
     def _run(self, command: list[str]) -> Process:
-        process = Process([*self._enter, *command])
+        process = Process(self.inside(command))
         self._processes.append(process)
         return process
 
