@@ -60,7 +60,7 @@ class Field(NamedTuple):
 
 
 def receptive_fields(model: ModelProto, image: str, layers: Sequence[str]) -> list[Field]:
-    """Receptive field of each layer, the wider of its two axes.
+    """Receptive field of each layer, the wider of its two axes, along which its stride is the same.
 
     Args:
         model: The network, with an input (N, c, height, width).
@@ -68,7 +68,8 @@ def receptive_fields(model: ModelProto, image: str, layers: Sequence[str]) -> li
         layers: Names of feature tensors.
 
     Raises:
-        InputError: A layer depends on more than its surroundings: on a global pooling, a fixed size or the like.
+        InputError: A layer depends on more than its surroundings: on a global pooling, a fixed size or the like. Or its
+            strides differ along the two axes.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     constants |= {
@@ -84,7 +85,14 @@ def receptive_fields(model: ModelProto, image: str, layers: Sequence[str]) -> li
         if inputs:
             axes = _through(node, inputs, constants)
             fields |= dict.fromkeys(node.output, axes)
-    return [max(fields[layer], key=lambda field: (field.stride, field.radius)) for layer in layers]
+    for layer in layers:
+        along, across = fields[layer]
+        if along.stride != across.stride:
+            raise InputError(
+                f"layer {layer} has a stride of {along.stride} lines and {across.stride} px; a web needs a network, or layers of "
+                "it, with the same stride along both axes"
+            )
+    return [max(fields[layer], key=lambda field: field.radius) for layer in layers]
 
 
 def _through(

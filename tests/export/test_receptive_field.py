@@ -99,6 +99,27 @@ def test_the_axis_on_which_the_network_sees_further_counts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kernel", "strides", "pads"),
+    [((1, 7), (2, 1), (0, 3, 0, 3)), ((7, 1), (1, 2), (3, 0, 3, 0)), ((1, 7), (4, 2), (0, 3, 0, 3))],
+)
+def test_strides_that_differ_along_the_axes_are_refused(kernel, strides, pads) -> None:
+    node = helper.make_node("Conv", ["image", "w"], ["out"], strides=strides, pads=pads)
+    message = f"layer out has a stride of {strides[0]} lines and {strides[1]} px; a web needs .* the same stride"
+    with pytest.raises(InputError, match=message):
+        fields_of([node], ["out"], w=np.ones((1, 1, *kernel), np.float32))
+
+
+def test_strides_that_differ_on_the_way_and_are_equal_again_are_taken() -> None:
+    nodes = [
+        helper.make_node("Conv", ["image", "wide"], ["x"], strides=[2, 1], pads=[0, 3, 0, 3]),
+        helper.make_node("Conv", ["x", "high"], ["out"], strides=[1, 2], pads=[1, 0, 1, 0]),
+    ]
+    constants = {"wide": np.ones((1, 1, 1, 7), np.float32), "high": np.ones((1, 1, 3, 1), np.float32)}
+    # 2 lines and 3 px beyond the cell of 2 x 2 along the axes; the wider counts.
+    assert fields_of(nodes, ["out"], **constants) == [Field(2, -3, 3)]
+
+
+@pytest.mark.parametrize(
     ("field", "radius"), [(Field(1, 0, 0), 0), (Field(1, -1, 1), 1), (Field(2, 0, 2), 1), (Field(4, -5, 5), 5)]
 )
 def test_the_radius_is_what_is_seen_beyond_the_cell(field: Field, radius: int) -> None:
