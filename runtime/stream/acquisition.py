@@ -29,17 +29,18 @@ class Acquisition:
         self._next_line: int | None = None
         self._first: BlockInfo | None = None
         self._last: BlockInfo | None = None
+        self._received_lines = 0
         self.lines_sent = 0
         self.timeouts = 0
         self.repeated_blocks = 0
 
     @property
     def line_rate(self) -> float | None:
-        """Lines per second between the arrivals of the first and of the last block; None if no time went by."""
+        """Lines received per second between the arrivals of the first and of the last block; None if no time went by."""
         if self._first is None or self._last is None:
             return None
         nanoseconds = self._last.arrival_time_ns - self._first.arrival_time_ns
-        lines = self._last.first_line + self._last.lines - self._first.first_line - self._first.lines
+        lines = self._received_lines - self._first.lines
         return lines * 1e9 / nanoseconds if nanoseconds > 0 else None
 
     def run(self) -> None:
@@ -67,6 +68,7 @@ class Acquisition:
             if info.status is Status.OK:
                 self._first = self._first or info
                 self._last = info
+                self._received_lines += info.lines
                 block = self._ring.commit(block, info)
             else:
                 self._ring.lose(info.first_line, info.lines, info.reason or info.status.value, info.detail)
