@@ -84,7 +84,7 @@ def average(word: str, most_lines: int) -> "LineAverage":
     from flawline.runtime.errors import InputError
     from flawline.runtime.web.flat_field import LineAverage
 
-    is_spec = word.partition(":")[0] in SCHEMES and ":" in word and not Path(word).exists()
+    is_spec = word.partition(":")[0] in SCHEMES and ":" in word
     with closing(open_source(word if is_spec else f"replay:{quote(word)}")) as source:
         shape = line_shape(source)
         result = LineAverage(shape)

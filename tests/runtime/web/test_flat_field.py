@@ -315,3 +315,10 @@ def test_command_refuses_what_it_cannot_use(images, tmp_path):
     with pytest.raises(InputError, match="no flat field"):
         run("--dark", dark, "--white", white, "--out", out)
     assert out.read_bytes() == b"something of value to somebody"
+
+
+def test_command_takes_specs_longer_than_a_file_name(images, tmp_path):
+    _, white = images
+    spec = "video:nowhere?" + "&".join(f"feature.Feature{number}=1" for number in range(30))
+    with pytest.raises(InputError, match=r"unknown parameter 'feature\.Feature0'"):
+        run("--dark", spec, "--white", white, "--out", tmp_path / "camera.flat")
