@@ -144,6 +144,10 @@ def _web_rows(manifest: "Manifest", web: "Web") -> Iterator[tuple[str, str]]:
     if web.shading is not None:
         shading = f"brought to grey level {web.shading.target:g}, what is wider than {web.shading.width_px} px"
     yield "  shading", shading
+    flat_field = "none taken out"
+    if web.flat_field_sha256 is not None:
+        flat_field = f"taken out of every line, sha256 {web.flat_field_sha256[:16]}..."
+    yield "  flat field", flat_field
 
 
 def _statistics_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:

@@ -40,7 +40,11 @@ def web_parts(parts: Callable[..., Any]) -> Callable[..., Any]:
 def fields(web_parts: Callable[..., Any]) -> dict[str, Any]:
     """A valid manifest of a web as plain JSON values, in two precisions."""
     manifest = web_parts(
-        pixel_mm=0.1, line_mm=0.2, edges=bundle.Edges(margin_px=9), shading=bundle.Shading(target=120.0, width_px=512)
+        pixel_mm=0.1,
+        line_mm=0.2,
+        edges=bundle.Edges(margin_px=9),
+        shading=bundle.Shading(target=120.0, width_px=512),
+        flat_field_sha256="5f" * 32,
     ).manifest
     variant = bundle.Variant(
         features="features.onnx",
@@ -78,11 +82,14 @@ def test_a_manifest_of_a_web_is_read_as_it_was_written(fields: dict[str, Any]) -
         line_mm=0.2,
         edges=bundle.Edges(margin_px=9),
         shading=bundle.Shading(target=120.0, width_px=512),
+        flat_field_sha256="5f" * 32,
     )
     assert manifests.decode(manifests.encode(manifest)) == manifest
 
 
-@pytest.mark.parametrize("path", ["web.pixel_mm", "web.line_mm", "web.edges", "web.shading", "web"])
+@pytest.mark.parametrize(
+    "path", ["web.pixel_mm", "web.line_mm", "web.edges", "web.shading", "web.flat_field_sha256", "web"]
+)
 @pytest.mark.parametrize("value", [None, ...])
 def test_what_a_web_need_not_say_may_be_null_or_absent(fields: dict[str, Any], path: str, value: object) -> None:
     manifest = manifests.decode(put(fields, path, value))
@@ -120,6 +127,13 @@ def test_what_a_web_need_not_say_may_be_null_or_absent(fields: dict[str, Any], p
         ("web.binning", 2.0, r"Expected `int`, got `float`|expected a divisor"),
         ("web.shading.target", 0, r"> 0(\.0)? - at `\$.web.shading.target`"),
         ("web.shading.target", 256, r"<= 255(\.0)? - at `\$.web.shading.target`"),
+        ("web.flat_field_sha256", True, r"Expected `str \| null`, got `bool`"),
+        ("web.flat_field_sha256", 5, r"Expected `str \| null`, got `int` - at `\$.web.flat_field_sha256`"),
+        ("web.flat_field_sha256", "", r"matching regex .* - at `\$.web.flat_field_sha256`"),
+        ("web.flat_field_sha256", "5F" * 32, "matching regex"),
+        ("web.flat_field_sha256", "5f" * 32 + "\n", "matching regex"),
+        ("web.flat_field_sha256", "5f" * 33, "matching regex"),
+        ("web.flat_field_sha256", ["5f" * 32], r"Expected `str \| null`, got `array`"),
         ("web.shading.width_px", 0, r">= 1 - at `\$.web.shading.width_px`"),
     ],
 )
@@ -282,6 +296,7 @@ def test_a_damaged_web_is_one_line_and_exit_2(
                 "  pitch": "unknown: positions are in pixels and lines",
                 "  edges": "not looked for: the whole width is web",
                 "  shading": "left in",
+                "  flat field": "none taken out",
             },
         ),
         (
@@ -297,6 +312,7 @@ def test_a_damaged_web_is_one_line_and_exit_2(
                 "  shading": "brought to grey level 117.5, what is wider than 512 px",
             },
         ),
+        ({"flat_field_sha256": "5f" * 32}, {"  flat field": "taken out of every line, sha256 5f5f5f5f5f5f5f5f..."}),
         ({"line_mm": 0.125}, {"  pitch": "0.125 mm along"}),
     ],
 )
