@@ -19,6 +19,7 @@ from flawline.runtime.web.defects import Measures
 from flawline.runtime.web.finder import DefectFinder
 from flawline.runtime.web.flat_field import FlatFieldCorrector
 from flawline.runtime.web.geometry import Geometry
+from flawline.runtime.web.history import BYTES_PER_LINE
 from flawline.runtime.web.inspector import InspectedStrip, WebInspector
 from flawline.runtime.web.odometer import Missing, Odometer
 from flawline.runtime.web.recorder import Recorder
@@ -116,8 +117,12 @@ class WebStream:
             f"a ring of {self.ring_blocks} blocks of {source.block_lines} lines",
             "ask for fewer or smaller ones",
         )
-        # The edge of the web is remembered on as many lines.
-        require(4 * self.max_defect_lines, f"defects of {self.max_defect_lines} lines", "have them reported sooner")
+        # Arrival and edge are remembered of as many lines.
+        require(
+            BYTES_PER_LINE * self.max_defect_lines,
+            f"defects of {self.max_defect_lines} lines",
+            "have them reported sooner",
+        )
 
 
 class _Inspection:

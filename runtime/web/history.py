@@ -1,18 +1,23 @@
 """What is remembered of the last lines of the web: when they came, and where its edge was."""
 
 import math
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-MOST_BLOCKS = 4096
-"""Arrivals that are remembered."""
+BLOCKS = 4096
+"""Arrivals that are remembered, and more where these hold fewer lines than are asked for."""
+
+BYTES_PER_LINE = 256
+"""What is remembered of a line takes at most so much: it came alone."""
 
 SPEED_NS = 1_000_000_000
-"""The web's speed is the mean over so long a time."""
+"""The web's speed is the mean over so long a time. When nothing new came for longer it has stood, or run back."""
 
 
 class Arrival(NamedTuple):
@@ -35,17 +40,20 @@ class LineHistory:
     """Remembers arrivals and left edges, in bounded memory.
 
     Args:
-        lines: Lines whose edges are remembered: the longest region, and what lies between its end and its report.
+        lines: Lines that are remembered: the longest region, and what lies between its end and its report.
     """
 
     def __init__(self, lines: int) -> None:
-        self._arrivals: deque[Arrival] = deque(maxlen=MOST_BLOCKS)
+        self._arrivals: deque[Arrival] = deque()
         self._left = np.full(lines, np.nan, np.float32)
         self._edge_end: int | None = None
 
     def arrived(self, first_line: int, lines: int, camera_time_ns: int, arrival_time_ns: int) -> None:
         """Remembers when lines came; they lie behind those before."""
-        self._arrivals.append(Arrival(first_line, first_line + lines, camera_time_ns, arrival_time_ns))
+        arrivals, end = self._arrivals, first_line + lines
+        arrivals.append(Arrival(first_line, end, camera_time_ns, arrival_time_ns))
+        while len(arrivals) > BLOCKS and arrivals[1].first_line <= end - len(self._left):
+            arrivals.popleft()
 
     def edges(self, first_line: int, left: npt.NDArray[np.float32]) -> None:
         """Remembers where the web began on some lines.
@@ -64,10 +72,8 @@ class LineHistory:
 
     def arrival(self, line: int) -> Arrival | None:
         """The arrival that a line came with, or if it never came, the last before; the oldest if that is forgotten."""
-        for arrival in reversed(self._arrivals):
-            if arrival.first_line <= line:
-                return arrival
-        return self._arrivals[0] if self._arrivals else None
+        behind = bisect_right(self._arrivals, line, key=lambda arrival: arrival.first_line)
+        return self._arrivals[max(0, behind - 1)] if self._arrivals else None
 
     def left_edge(self, line: int) -> float | None:
         """Left edge of the web on a line, pixels; None if it is not known, or no more."""
@@ -84,16 +90,28 @@ class LineHistory:
             millimetres: Position of the beginning of a web line.
 
         Returns:
-            Position of what passes the camera now, taken to move on at its last speed; None before the speed is known.
+            Position of what passes the camera now, taken to move on at its last speed, and with the first block after it
+            has stood at that before; None before a speed is known.
         """
-        if not self._arrivals:
+        arrivals, speeds = self._arrivals, [self._speed(0, millimetres)]
+        if len(arrivals) > 1 and arrivals[-1].arrival_time_ns - arrivals[-2].arrival_time_ns > SPEED_NS:
+            speeds.append(self._speed(1, millimetres))
+        known = [speed for speed in speeds if speed is not None]
+        if not known:
             return None
-        newest = self._arrivals[-1]
-        for oldest in reversed(self._arrivals):
+        return millimetres(arrivals[-1].end) + max(known) * (now_ns - arrivals[-1].arrival_time_ns)
+
+    def _speed(self, skipped: int, millimetres: Callable[[float], float]) -> float | None:
+        """Mean speed without so many of the last arrivals, millimetres per nanosecond; None if it is not known."""
+        arrivals = islice(reversed(self._arrivals), skipped, None)
+        newest = oldest = next(arrivals, None)
+        if newest is None or oldest is None:
+            return None
+        for arrival in arrivals:
+            if oldest is not newest and oldest.arrival_time_ns - arrival.arrival_time_ns > SPEED_NS:
+                break  # the web stood
+            oldest = arrival
             if newest.arrival_time_ns - oldest.arrival_time_ns >= SPEED_NS:
                 break
         time_ns = newest.arrival_time_ns - oldest.arrival_time_ns
-        if time_ns <= 0:
-            return None
-        position = millimetres(newest.end)
-        return position + (position - millimetres(oldest.end)) * (now_ns - newest.arrival_time_ns) / time_ns
+        return (millimetres(newest.end) - millimetres(oldest.end)) / time_ns if time_ns > 0 else None
