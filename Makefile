@@ -43,7 +43,7 @@ demo: $(READY) ## fit, evaluate, stream and measure on real solar cells; writes 
 	$(BIN)/flawline demo --out demo
 
 test: $(READY) $(PYCUDA) $(CUDA)/.ready $(TENSORRT)/.ready lint types ## everything that takes under 12 minutes on 2 cores
-	$(ONE_BLAS_THREAD) $(BIN)/python -m pytest -m "not slow and not gpu and not tensorrt"
+	$(ONE_BLAS_THREAD) $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not gpu and not tensorrt"
 
 test-slow: $(READY) $(PYCUDA) $(TENSORRT)/.ready ## what takes longer
 	$(ONE_BLAS_THREAD) $(BIN)/python -m pytest -m "slow and not gpu"
