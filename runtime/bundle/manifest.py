@@ -170,8 +170,8 @@ class Web(msgspec.Struct, frozen=True, kw_only=True):
     """Pixels along each axis whose mean is one for the network; the graph does that, and its stride is in pixels of the web."""
     edges: Edges | None = None
     shading: Shading | None = None
-    flat_field_sha256: Sha256 | None = None
-    """Hash of the file of the flat field that was taken out of the good web, as it must be of the web; null for none."""
+    flat_field_sha256: Sha256 | msgspec.UnsetType = msgspec.UNSET
+    """Hash of the file of the flat field that was taken out of the good web, as it must be of any other; unset for none."""
 
 
 class Gaussian(msgspec.Struct, frozen=True, kw_only=True):

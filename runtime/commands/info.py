@@ -145,7 +145,7 @@ def _web_rows(manifest: "Manifest", web: "Web") -> Iterator[tuple[str, str]]:
         shading = f"brought to grey level {web.shading.target:g}, what is wider than {web.shading.width_px} px"
     yield "  shading", shading
     flat_field = "none taken out"
-    if web.flat_field_sha256 is not None:
+    if isinstance(web.flat_field_sha256, str):
         flat_field = f"taken out of every line, sha256 {web.flat_field_sha256[:16]}..."
     yield "  flat field", flat_field
 

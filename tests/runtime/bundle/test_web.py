@@ -87,9 +87,7 @@ def test_a_manifest_of_a_web_is_read_as_it_was_written(fields: dict[str, Any]) -
     assert manifests.decode(manifests.encode(manifest)) == manifest
 
 
-@pytest.mark.parametrize(
-    "path", ["web.pixel_mm", "web.line_mm", "web.edges", "web.shading", "web.flat_field_sha256", "web"]
-)
+@pytest.mark.parametrize("path", ["web.pixel_mm", "web.line_mm", "web.edges", "web.shading", "web"])
 @pytest.mark.parametrize("value", [None, ...])
 def test_what_a_web_need_not_say_may_be_null_or_absent(fields: dict[str, Any], path: str, value: object) -> None:
     manifest = manifests.decode(put(fields, path, value))
@@ -97,6 +95,13 @@ def test_what_a_web_need_not_say_may_be_null_or_absent(fields: dict[str, Any], p
     for key in path.split("."):
         target = getattr(target, key)
     assert target is None
+
+
+def test_no_flat_field_is_no_key(fields: dict[str, Any]) -> None:
+    manifest = manifests.decode(put(fields, "web.flat_field_sha256", ...))
+    assert manifest.web is not None
+    assert manifest.web.flat_field_sha256 is msgspec.UNSET
+    assert b"flat_field" not in manifests.encode(manifest)
 
 
 @pytest.mark.parametrize(
@@ -127,13 +132,14 @@ def test_what_a_web_need_not_say_may_be_null_or_absent(fields: dict[str, Any], p
         ("web.binning", 2.0, r"Expected `int`, got `float`|expected a divisor"),
         ("web.shading.target", 0, r"> 0(\.0)? - at `\$.web.shading.target`"),
         ("web.shading.target", 256, r"<= 255(\.0)? - at `\$.web.shading.target`"),
-        ("web.flat_field_sha256", True, r"Expected `str \| null`, got `bool`"),
-        ("web.flat_field_sha256", 5, r"Expected `str \| null`, got `int` - at `\$.web.flat_field_sha256`"),
+        ("web.flat_field_sha256", True, "Expected `str`, got `bool`"),
+        ("web.flat_field_sha256", None, "Expected `str`, got `null`"),
+        ("web.flat_field_sha256", 5, r"Expected `str`, got `int` - at `\$.web.flat_field_sha256`"),
         ("web.flat_field_sha256", "", r"matching regex .* - at `\$.web.flat_field_sha256`"),
         ("web.flat_field_sha256", "5F" * 32, "matching regex"),
         ("web.flat_field_sha256", "5f" * 32 + "\n", "matching regex"),
         ("web.flat_field_sha256", "5f" * 33, "matching regex"),
-        ("web.flat_field_sha256", ["5f" * 32], r"Expected `str \| null`, got `array`"),
+        ("web.flat_field_sha256", ["5f" * 32], "Expected `str`, got `array`"),
         ("web.shading.width_px", 0, r">= 1 - at `\$.web.shading.width_px`"),
     ],
 )
