@@ -78,8 +78,16 @@ class Assembler(Protocol):
     def end(self) -> Iterator[Unscored]:
         """Ends the web. Yields what was begun and will not be completed, if it is known to be of a part."""
 
-    def touched(self, first_line: int, lines: int) -> tuple[int, int]:
-        """First line and number of lines that cannot be scored since these, which follow on the last block, are lost."""
+    def lose(self, first_line: int, lines: int) -> tuple[int, int]:
+        """Takes note that lines are lost that follow on the last block.
+
+        Args:
+            first_line: Number of the first of them.
+            lines: How many.
+
+        Returns:
+            First line and number of all lines that cannot be scored therefore; `add` and `end` do not tell them again.
+        """
 
 
 class GridAssembler:
@@ -128,7 +136,7 @@ class GridAssembler:
         """The last lines of a web need not fill a frame."""
         yield from ()
 
-    def touched(self, first_line: int, lines: int) -> tuple[int, int]:
+    def lose(self, first_line: int, lines: int) -> tuple[int, int]:
         """The frames of the grid that the lines touch."""
         frame_lines = len(self.buffer)
         begin = first_line - first_line % frame_lines
@@ -169,6 +177,6 @@ class TriggerAssembler:
         """Blocks are complete or lost."""
         yield from ()
 
-    def touched(self, first_line: int, lines: int) -> tuple[int, int]:
+    def lose(self, first_line: int, lines: int) -> tuple[int, int]:
         """The lines themselves: blocks are lost whole."""
         return first_line, lines

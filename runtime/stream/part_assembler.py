@@ -69,18 +69,17 @@ class PartAssembler:
         """See `Assembler`."""
         return self._lines - self._covered - self._pending
 
-    def touched(self, first_line: int, lines: int) -> tuple[int, int]:
+    def lose(self, first_line: int, lines: int) -> tuple[int, int]:
         """The lines, and what came of the part that they cut."""
         begin = self._begun
-        return (first_line, lines) if begin is None or not self._lines else (begin, first_line + lines - begin)
+        self._gap(first_line + lines)
+        return (first_line, lines) if begin is None else (begin, first_line + lines - begin)
 
     def add(self, block: Block) -> Iterator[Frame | Unscored]:
         """See `Assembler`."""
         pixels, info = block.pixels, block.info
-        if info.first_line != self._line or not self._lines:
-            self._covered += self._pending
-            self._covered_to = self._line
-            self._restart(info.first_line)
+        if info.first_line != self._line:
+            self._gap(info.first_line)
         taken = 0
         while taken < len(pixels):
             count = min(len(pixels) - taken, GROUP_LINES - self._line % GROUP_LINES)
@@ -105,12 +104,21 @@ class PartAssembler:
     @property
     def _begun(self) -> int | None:
         """First line of what is under way and not told: a frame, or a part without one."""
-        return self._open if self._frame is None else self._frame
+        if self._frame is not None:
+            return self._frame
+        # Empty lines that do not suffice yet to say so are no part.
+        return None if self._open is None or self._line - self._run <= self._open else self._open
 
     @property
     def _pending(self) -> int:
         begin = self._begun
         return 0 if begin is None else max(0, self._line - max(begin, self._covered_to))
+
+    def _gap(self, line: int) -> None:
+        """Gives up what was begun, and goes on at another line."""
+        self._covered += self._pending
+        self._covered_to = self._line
+        self._restart(line)
 
     def _restart(self, line: int) -> None:
         """Goes on at a line of which nobody knows whether it lies in the middle of a part."""

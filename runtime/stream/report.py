@@ -56,7 +56,7 @@ class Report:
 
     def loss(self, loss: Loss) -> None:
         """Reports lost lines."""
-        unscored = self._assembler.touched(loss.first_line, loss.lines)
+        unscored = self._assembler.lose(loss.first_line, loss.lines)
         self._gap((loss.first_line, loss.lines), dict(loss.reasons), loss.detail, unscored)
 
     def unscored(self, lines: Unscored) -> None:

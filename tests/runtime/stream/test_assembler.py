@@ -67,5 +67,5 @@ def test_every_block_of_a_trigger_is_a_frame_or_told(pieces):
         line += lines + lost
         # Of a loss that is no multiple of a block, one trigger more is taken to be lost.
         triggers += 1 + -(-lost // 10)
-        assert assembler.touched(line - lost, lost) == (line - lost, lost)
+        assert assembler.lose(line - lost, lost) == (line - lost, lost)
     assert list(assembler.end()) == []

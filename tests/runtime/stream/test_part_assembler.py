@@ -41,7 +41,7 @@ def cut(web, options=OPTIONS, *, block=32, pieces=None, first_line=0, frame_line
                     item = Frame(item.index, item.first_line, item.pixels.copy(), 0, 0)
                 items.append(item)
         if lost:
-            assembler.gaps.append(assembler.touched(first_line + line + lines, lost))
+            assembler.gaps.append(assembler.lose(first_line + line + lines, lost))
         line += lines + lost
     items += assembler.end()
     return [i for i in items if isinstance(i, Frame)], [i for i in items if isinstance(i, Unscored)], assembler
@@ -80,7 +80,7 @@ def test_every_part_is_cut_a_margin_before_it_begins_whatever_the_blocks(layout,
     assert assembler.lines_without_part == lines - covered.sum()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=150)
 @given(
     parts=st.lists(st.tuples(st.integers(1, 100), st.integers(1, 130)), max_size=8),
     pieces=st.lists(st.tuples(st.integers(1, 70), st.sampled_from([0, 0, 0, 1, 5, 60])), min_size=1, max_size=30),
@@ -179,13 +179,15 @@ def test_a_part_that_a_gap_cuts_makes_no_frame():
 
 def test_a_gap_tells_the_part_that_it_cuts():
     assembler = PartAssembler(FRAME_LINES, (WIDTH,), OPTIONS)
-    assert assembler.touched(1003, 5) == (1003, 5)
+    assert assembler.lose(1003, 5) == (1003, 5)
     web = conveyor(115, [(100, 40)])
-    assert not list(assembler.add(Block(web, BlockInfo(Status.OK, 0, 115))))
-    assert assembler.touched(115, 5) == (92, 28)
-    assembler = PartAssembler(FRAME_LINES, (WIDTH,), OPTIONS)
-    list(assembler.add(Block(web[:96], BlockInfo(Status.OK, 0, 96))))
-    assert assembler.touched(96, 5) == (96, 5)
+    assert not list(assembler.add(Block(web, BlockInfo(Status.OK, 1024, 115))))
+    assert assembler.lose(1139, 5) == (1024 + 92, 28)
+    # What was told once is not told again.
+    assert assembler.lose(1144, 5) == (1144, 5)
+    assert list(assembler.end()) == []
+    assert list(assembler.add(Block(web[:96], BlockInfo(Status.OK, 1149, 96)))) == []
+    assert assembler.lose(1245, 5) == (1245, 5)
 
 
 def test_a_gap_between_parts_cuts_none():
