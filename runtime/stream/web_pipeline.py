@@ -138,6 +138,7 @@ class _Inspection:
             else Geometry.of(settings.inspector.bundle.manifest).strip_lines * settings.line_mm
         )
         web = settings.inspector.bundle.manifest.web
+        self._has_edges = web is not None and web.edges is not None
         self._settings = settings
         self._inspector = settings.inspector
         self._odometer = odometer
@@ -158,7 +159,7 @@ class _Inspection:
             geometry.map_stride,
             millimetres=millimetres,
             pixel_mm=settings.pixel_mm,
-            edges=web is not None and web.edges is not None,
+            edges=self._has_edges,
             pictures=settings.pictures,
             progress=settings.progress,
         )
@@ -204,6 +205,8 @@ class _Inspection:
             "encoder_faults": odometer.encoder_faults,
             "encoder_resets": odometer.encoder_resets,
         }
+        if self._has_edges:
+            counters["crossed_edge_lines"] = self._inspector.crossed_lines
         if recorder is not None:
             recorded = recorder.recorded
             counters |= {

@@ -25,6 +25,11 @@ class Conditioner:
         """Whether there is anything to do."""
         return self._web.edges is not None or self._web.shading is not None
 
+    @property
+    def crossed_lines(self) -> int:
+        """Lines whose edges crossed each other, see `EdgeFinder`."""
+        return self._find_edges.crossed_lines
+
     def __call__(self, lines: Lines, first_line: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Takes the shading out and finds the edges.
 

@@ -115,9 +115,12 @@ class WebInspector:
             if not (self.fallback and is_on_gpu(self.backend)):
                 raise
             self._fall_back(error)
-        conditioner = Conditioner(web)
+        self._conditioner = Conditioner(web)
         self._strips = StripBuffer(
-            self.geometry, self.width, manifest.input.channels, conditioner if conditioner.is_needed else None
+            self.geometry,
+            self.width,
+            manifest.input.channels,
+            self._conditioner if self._conditioner.is_needed else None,
         )
         margin_px = 0 if web.edges is None else web.edges.margin_px
         self._stitcher = Stitcher(self.geometry, self.width, manifest.map.sigma, margin_px)
@@ -127,6 +130,11 @@ class WebInspector:
     def next_line(self) -> int | None:
         """Number of the line that would go on without a gap; None while there is none to follow."""
         return self._strips.next_line
+
+    @property
+    def crossed_lines(self) -> int:
+        """Lines whose edges crossed each other, so that all of each was inspected."""
+        return self._conditioner.crossed_lines
 
     def add(self, lines: Lines, first_line: int) -> Iterator[InspectedStrip]:
         """Takes lines.

@@ -5,19 +5,19 @@ import itertools
 import numpy as np
 import pytest
 
-from flawline.runtime.web.edges import EdgeFinder, groups
+from flawline.runtime.web.edges import SMALLEST_WIDTH_PX, EdgeFinder, groups
 
 WIDTH = 900
 
 
-def picture(lines, left, right, *, table, level=120.0, texture=12.0, shading=0.0, seed=0, channels=1):
-    """A textured web from `left` to `right` (n,) on a table of another brightness: uint8 (n, WIDTH[, 3])."""
+def picture(lines, left, right, *, table, level=120.0, texture=12.0, shading=0.0, seed=0, channels=1, width=WIDTH):
+    """A textured web from `left` to `right` (n,) on a table of another brightness: uint8 (n, width[, 3])."""
     random = np.random.default_rng(seed)
-    columns = np.arange(WIDTH)
+    columns = np.arange(width)
     web = (
-        level + shading * columns / WIDTH + texture * np.sin(columns * 0.9) + random.normal(0, texture, (lines, WIDTH))
+        level + shading * columns / width + texture * np.sin(columns * 0.9) + random.normal(0, texture, (lines, width))
     )
-    background = table + random.normal(0, 2, (lines, WIDTH))
+    background = table + random.normal(0, 2, (lines, width))
     inside = (columns >= left[:, None]) & (columns < right[:, None])
     pixels = np.clip(np.where(inside, web, background), 0, 255).astype(np.uint8)
     return pixels if channels == 1 else np.repeat(pixels[..., None], 3, axis=2)
@@ -94,3 +94,63 @@ def test_groups_begin_at_multiples_of_their_height():
     assert groups(40, 5) == [slice(0, 11), slice(11, 27), slice(27, 40)]
     assert groups(3, 14) == [slice(0, 2), slice(2, 3)]
     assert groups(3, 0) == [slice(0, 3)]
+
+
+@pytest.mark.parametrize("table", [255, 40])
+@pytest.mark.parametrize(
+    ("width", "left", "right"),
+    [
+        (SMALLEST_WIDTH_PX, 30, 130),
+        (161, 70, 161),
+        (200, 80, 200),
+        (240, 60, 200),
+        (250, 100, 250),
+        (256, 110, 256),
+        (300, 100, 300),
+        (300, 0, 200),
+        (320, 120, 320),
+        (400, 200 - 8, 400),
+        (512, 150, 400),
+        (767, 250, 510),
+        (768, 250, 510),
+        (1024, 505, 1024),
+        (1024, 0, 520),
+        (1024, 0, 1024),
+        (200, 0, 200),
+    ],
+)
+def test_edges_of_narrow_lines_and_near_the_middle_are_found(width, left, right, table):
+    pixels = picture(64, np.full(64, left), np.full(64, right), table=table, width=width)
+    finder = EdgeFinder()
+    found_left, found_right = finder(pixels, 0)
+    np.testing.assert_allclose(found_left, left, atol=2)
+    np.testing.assert_allclose(found_right, right, atol=2)
+    assert finder.crossed_lines == 0
+
+
+@pytest.mark.parametrize("width", [1, 2, 15, 16, 48, 100, SMALLEST_WIDTH_PX - 1])
+def test_lines_too_narrow_for_edges_are_web_from_border_to_border(width):
+    pixels = picture(32, np.full(32, width // 2), np.full(32, width), table=0, width=width)
+    left, right = EdgeFinder()(pixels, 0)
+    assert (left == 0).all()
+    assert (right == width).all()
+
+
+def test_edges_that_cross_are_counted_and_leave_the_whole_line_to_be_inspected():
+    # What was the left edge moves across the middle, and becomes the right one.
+    pixels = picture(640, np.repeat([449, 452], 320), np.full(640, WIDTH), table=20)
+    finder = EdgeFinder()
+    left, right = finder(pixels, 0)
+    assert (left < right).all()
+    assert finder.crossed_lines > 0
+    crossed = (left == 0) & (right == WIDTH)
+    assert np.count_nonzero(crossed) >= finder.crossed_lines
+    np.testing.assert_allclose(left[:320], 449, atol=2)
+    np.testing.assert_allclose(right[-160:], 452, atol=2)
+
+
+def test_something_on_the_first_lines_of_a_stretch_is_outvoted_by_the_others():
+    left = np.full(160, 200)
+    pixels = picture(160, left, np.full(160, WIDTH), table=30)
+    pixels[:5, 60:130] = 140  # on the table
+    np.testing.assert_allclose(EdgeFinder()(pixels, 0)[0], 200, atol=2)
