@@ -55,6 +55,8 @@ class Stitcher:
         self._radius = len(self._taps) // 2
         self._margin_px = margin_px
         self._width = width
+        # Lines that a row rests on: the context of the network, and the rows under the Gaussian.
+        self._reach = geometry.halo + self._radius * geometry.map_stride
         columns = geometry.map_width(width)
         # Kept from strip to strip: the rows not given out yet, as many as the Gaussian reaches, and as many above them.
         rows = 2 * self._radius + geometry.strip_rows
@@ -100,6 +102,7 @@ class Stitcher:
         columns = self._mask.shape[1]
         tile = geometry.tile_px // geometry.map_stride
         mask, masked = self._mask[rows], self._masked[rows]
+        self._flag(strip, rows)
         if maps is None:
             mask[...] = masked[...] = 0
             self._flagged[rows] = True
@@ -109,14 +112,20 @@ class Stitcher:
             masked[:, place] = tile_map[core_rows, core_columns][:count, : place.stop - place.start]
         mask[...] = cells_inside(strip.left, strip.right, self._width, geometry.map_stride, self._margin_px)[:count]
         masked *= mask
-        first = np.arange(count) * geometry.map_stride + strip.first_line
-        flagged = first < self._start + geometry.halo
-        if strip.stretch_end is not None:
-            flagged |= first + geometry.map_stride > strip.stretch_end - geometry.halo
-        self._flagged[rows] = flagged
         # Rows of lines that never came: a strip begins at a multiple of the stride, the stretch may not.
         missing = max(0, strip.start - strip.first_line) // geometry.map_stride
         mask[:missing] = masked[:missing] = 0
+
+    def _flag(self, strip: Strip, rows: slice) -> None:
+        self._flagged[rows] = self._lines(rows) < self._start + self._reach
+        if strip.stretch_end is not None:
+            # Rows of the strip before wait here too.
+            waiting = slice(self._given, rows.stop)
+            self._flagged[waiting] |= self._lines(waiting) + self._geometry.map_stride > strip.stretch_end - self._reach
+
+    def _lines(self, rows: slice) -> npt.NDArray[np.int64]:
+        """First line of each of the rows that are kept."""
+        return (self._first_row + np.arange(rows.start, rows.stop, dtype=np.int64)) * self._geometry.map_stride
 
     def _smooth(self, start: int, end: int) -> MapRows:
         rows = slice(start, end)

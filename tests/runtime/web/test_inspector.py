@@ -1,5 +1,8 @@
 """A web scored strip by strip has the map that it has as a whole; without context it has not."""
 
+import dataclasses
+
+import msgspec
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -101,8 +104,28 @@ def test_blocks_do_not_matter_and_a_gap_starts_anew(web_bundle, texture):
     for row, (values, _) in expected.items():
         np.testing.assert_array_equal(received[row], values)
     flagged = {row for row, (_, is_flagged) in expected.items() if is_flagged}
-    # One halo on both sides of the gap; the strip behind it begins at a multiple of the stride, before its first line.
-    assert {row for row in flagged if 10 < row < 110} == set(range(179 // 4, 204 // 4)) | set(range(296 // 4, 324 // 4))
+    # Halo and smoothing on both sides of the gap; the strip behind it begins at a multiple of the stride, before its first line.
+    assert {row for row in flagged if 10 < row < 110} == set(range(163 // 4, 204 // 4)) | set(range(296 // 4, 340 // 4))
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1.2, 3.0])
+@pytest.mark.parametrize("strip_lines", [8, 32])
+def test_what_is_not_flagged_is_as_if_there_were_no_gap(web_bundle, texture, sigma, strip_lines):
+    opened, pixels = web_bundle(), texture(LINES, WIDTH)
+    manifest = opened.manifest
+    smooth = msgspec.structs.replace(manifest, map=msgspec.structs.replace(manifest.map, sigma=sigma))
+    opened = dataclasses.replace(opened, manifest=smooth)
+    whole = whole_map(opened, pixels, strip_lines)
+    sound = 0
+    with WebInspector(opened, WIDTH, strip_lines=strip_lines, backend="onnxruntime") as inspector:
+        for steps in (inspector.add(pixels[:203], 0), inspector.add(pixels[300:], 300), inspector.cut()):
+            for strip in steps:
+                rows = np.arange(strip.rows.first_row, strip.rows.first_row + len(strip.rows.values))
+                kept = ~strip.rows.flagged
+                np.testing.assert_allclose(strip.rows.values[kept], whole[rows[kept]], rtol=1e-5)
+                sound += np.count_nonzero(kept)
+    reach = 24 + 4 * int(np.ceil(3 * sigma))
+    assert sound == pytest.approx((403 - 4 * reach) / 4, abs=2)
 
 
 def test_a_detector_scores_pieces_of_any_size_as_the_stream_does(web_bundle, texture):
