@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flawline.runtime.cameras.numbering import MAX_JUMP, CameraClock, FrameIds
+from flawline.runtime.cameras.numbering import MAX_JUMP, CameraClock, Delay, FrameIds
 
 
 def steps(ids: list[int]) -> list[int]:
@@ -23,10 +23,31 @@ def steps(ids: list[int]) -> list[int]:
         ([5, 4, 6], [1, 0, 1]),
         ([5, 6 + MAX_JUMP, 7 + MAX_JUMP], [1, 1, 1]),
         ([1 << 63, 0, 1], [1, 1, 1]),
+        # Another count: what was thrown away before that was clear is missing.
+        ([29999, 30000, 1, 2, 3, 4, 5], [1, 1, 0, 0, 0, 4, 1]),
+        ([9, 9, 9, 9, 9, 9, 9], [1, 0, 0, 0, 4, 1, 1]),
+        ([9, 9, 9, 9, 9, 70, 71], [1, 0, 0, 0, 4, 1, 1]),
+        ([50, 40, 39, 51, 41, 52], [1, 0, 0, 1, 0, 1]),
     ],
 )
 def test_ids_wrap_repeat_and_jump(ids, expected):
     assert steps(ids) == expected
+
+
+def test_count_that_starts_anew_is_told_by_the_time_of_the_camera():
+    counter = FrameIds()
+    frames = [(29999, 10), (30000, 20), (1, 30), (2, 40), (1, 30), (2, 40), (3, 50)]
+    assert [counter.advance(*frame) for frame in frames] == [1, 1, 1, 1, 0, 0, 1]
+    assert (counter.jumps, counter.repeated, counter.uncounted) == (1, 2, 0)
+
+
+def test_frames_that_are_not_counted_are_taken_as_they_come_and_told():
+    counter = FrameIds()
+    assert [counter.advance(0, time_ns) for time_ns in (10, 20, 20, 30, 40)] == [1, 1, 1, 1, 1]
+    assert (counter.repeated, counter.uncounted) == (0, 4)
+    without_time = FrameIds()
+    assert sum(without_time.advance(7) for _ in range(100)) == 100
+    assert (without_time.repeated, without_time.uncounted) == (0, 99)
 
 
 @given(st.integers(1, 65535), st.lists(st.integers(1, 30000), max_size=20))
@@ -57,3 +78,24 @@ def test_other_clock_is_aligned_even_if_it_is_ahead():
     assert clock.read(10**9, 1500) == 600
     assert clock.read(10**9 + 7, 1600) == 607
     assert clock.restarts == 0
+
+
+def test_waiting_is_told_from_the_way_that_everything_takes():
+    delay, ms = Delay(), 10**6
+    # 7 ms on the way; two of the stamps then wait, 30 and 20 ms.
+    delays = [delay.of(at * ms, (at + 7 + waits + 10**9) * ms) for at, waits in ((10, 0), (20, 30), (30, 20), (40, 0))]
+    assert [round(ns / ms) for ns in delays] == [0, 30, 20, 0]
+
+
+@pytest.mark.parametrize("drift_ppm", [-150, 150])
+def test_clocks_that_drift_apart_tell_no_delay(drift_ppm):
+    delay, second = Delay(), 10**9
+    stamps = range(second, 3600 * second, second)
+    delays = [delay.of(stamp, stamp + stamp * drift_ppm // 10**6) for stamp in stamps]
+    assert max(delays) <= 200_000
+
+
+def test_clock_that_stands_or_starts_again_tells_no_delay():
+    delay = Delay()
+    times = (500, 10), (500, 20), (7, 30), (17, 40), (18, 46)
+    assert [delay.of(*stamp_and_host) for stamp_and_host in times] == [0, 0, 0, 0, 5]
