@@ -13,10 +13,9 @@ from msgspec import Meta
 
 from flawline.runtime.cameras.aravis_features import AravisFeatures
 from flawline.runtime.cameras.aravis_library import STATUSES, AravisError, library, text
-from flawline.runtime.cameras.features import CameraOptions, channels, configure, first_sentence
+from flawline.runtime.cameras.features import CameraOptions, FrameFormat, configure, first_sentence, frame_format
 from flawline.runtime.cameras.found import FoundCamera, choose
-from flawline.runtime.cameras.frames import CameraFrame, FrameFormat, FrameSource
-from flawline.runtime.cameras.reconnecting import ReconnectingSource, opening
+from flawline.runtime.cameras.frames import TOO_SHORT, CameraFrame, camera_source, view
 from flawline.runtime.cameras.source import CameraLostError, Source
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import Image
@@ -56,11 +55,7 @@ class AravisOptions(CameraOptions, frozen=True, forbid_unknown_fields=True):
 
 def create(address: str, options: AravisOptions, spec: str) -> Source:
     """A source of a GigE Vision or USB3 Vision camera, still closed; see `Scheme`."""
-
-    def make() -> FrameSource:
-        return FrameSource(AravisDevice(address, options, spec), spec, options.line_rate or None)
-
-    return ReconnectingSource(opening(make), spec, longest_pause_s=options.reconnect)
+    return camera_source(lambda: AravisDevice(address, options, spec), options, spec)
 
 
 def discover() -> list[FoundCamera]:
@@ -104,7 +99,6 @@ class AravisDevice:
         self._times_lost = ctypes.c_int()
         self._format = FrameFormat(0, 0, 0)
         self._pixel_format = ""
-        self._heard_ns = 0
         self._statistics = {"frames_without_leader": 0}
 
     @property
@@ -136,7 +130,6 @@ class AravisDevice:
             library().camera_start_acquisition(self._camera)
         except AravisError as error:
             raise CameraLostError(f"camera {self._spec} cannot be started: {first_sentence(error)}") from error
-        self._heard_ns = time.monotonic_ns()
 
     def fetch(self, timeout_s: float) -> CameraFrame | None:
         """See `Device`."""
@@ -145,22 +138,22 @@ class AravisDevice:
             left_us = max(0, end_ns - time.monotonic_ns()) // 1000
             buffer = library().stream_timeout_pop_buffer(self._stream, left_us)
             if not buffer:
-                self._require_life()
+                if self._times_lost.value:
+                    raise CameraLostError(f"camera {self._spec} is lost: it does not answer any more")
                 return None
-            self._heard_ns = time.monotonic_ns()
             if library().buffer_get_frame_id(buffer) != _NO_ID:
                 return self._frame(buffer)
             # What would tell which frame it is never came: the id of the next one tells that this one is missing.
             self._statistics["frames_without_leader"] += 1
             self._push(buffer)
 
-    def stop(self) -> None:
+    def stop(self, is_lost: bool) -> None:
         """See `Device`."""
         stream, camera, self._stream, self._camera = self._stream, self._camera, 0, 0
         if not camera:
             return
         arv = library()
-        if stream and not self._times_lost.value:
+        if stream and not is_lost:
             with contextlib.suppress(AravisError):
                 arv.camera_stop_acquisition(camera)
         if stream:
@@ -179,8 +172,7 @@ class AravisDevice:
         arv.device_set_range_check_policy(device, _CHECK_RANGES)
         features = AravisFeatures(device)
         configure(features, self._options, self._spec)
-        self._pixel_format, count = channels(features, self._spec)
-        self._format = FrameFormat(int(features.get("Height")), int(features.get("Width")), count)
+        self._pixel_format, self._format = frame_format(features, self._spec)
         is_gv = bool(arv.camera_is_gv_device(self._camera))
         if is_gv and self._options.packet:
             arv.camera_gv_set_packet_size(self._camera, self._options.packet)
@@ -233,10 +225,13 @@ class AravisDevice:
         elif change := self._change(buffer):
             pixels, why = np.empty((0, 0), np.uint8), change
         elif (pixels := self._pixels(buffer)) is None:
-            why = "it has fewer bytes than its size says"
+            why = TOO_SHORT
         detail = f"frame {frame_id}: {why}" if why else ""
         camera_time_ns = arv.buffer_get_timestamp(buffer) & (2**63 - 1)
-        return CameraFrame(frame_id, camera_time_ns, pixels, functools.partial(self._push, buffer), detail)
+        # Stamped by the time of day when the first packet came; that may be set, and the host's other clock may not.
+        begun_ns = arv.buffer_get_system_timestamp(buffer) + time.monotonic_ns() - time.time_ns()
+        release = functools.partial(self._push, buffer)
+        return CameraFrame(frame_id, camera_time_ns, pixels, release, detail, max(0, begun_ns))
 
     def _change(self, buffer: int) -> str:
         """What a complete frame is other than those before it; empty if it is like them."""
@@ -259,31 +254,16 @@ class AravisDevice:
         None if the pixels are not where they should be.
         """
         arv = library()
-        array = self._arrays[buffer]
-        lines, width, count = self._format
+        _, width, count = self._format
         size, padding, below = ctypes.c_size_t(), ctypes.c_int(), ctypes.c_int()
         arv.buffer_get_image_padding(buffer, ctypes.byref(padding), ctypes.byref(below))
         arv.buffer_get_data(buffer, ctypes.byref(size))
-        stride = width * count + padding.value
-        needed = (lines - 1) * stride + width * count
-        if padding.value < 0 or needed > min(size.value, array.size):
-            return None
-        view: Image = np.ndarray((lines, width, count), np.uint8, array, strides=(stride, count, 1))
-        if count == 1:
-            return view[..., 0]
-        return view[..., ::-1] if self._pixel_format.startswith("BGR") else view
-
-    def _require_life(self) -> None:
-        if self._times_lost.value:
-            raise CameraLostError(f"camera {self._spec} is lost: it does not answer any more")
-        silent_s = (time.monotonic_ns() - self._heard_ns) / 1e9
-        if self._options.silence and silent_s > self._options.silence:
-            self._times_lost.value += 1
-            raise CameraLostError(f"camera {self._spec} is lost: it was silent for {silent_s:.1f} s")
+        memory, stride = self._arrays[buffer][: size.value], width * count + padding.value
+        return view(memory, self._format, stride, is_bgr=self._pixel_format.startswith("BGR"))
 
     @contextlib.contextmanager
     def _failures(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (AravisError, ValueError) as error:
+        except AravisError as error:
             raise InputError(f"camera {self._spec} {what}: {first_sentence(error)}") from error

@@ -55,16 +55,15 @@ class AravisFeatures:
             return ()
 
     def get(self, name: str) -> str:
-        """See `Features`.
-
-        Raises:
-            AravisError: The camera does not tell.
-        """
+        """See `Features`."""
         arv = library()
         node = arv.device_get_feature(self._device, name.encode())
         if not node:
-            raise AravisError(f"it has no feature {name}")
-        return (arv.gc_feature_node_get_value_as_string(node) or b"").decode("utf-8", "replace")
+            raise FeatureError("it has no such feature")
+        try:
+            return (arv.gc_feature_node_get_value_as_string(node) or b"").decode("utf-8", "replace")
+        except AravisError as error:
+            raise FeatureError(str(error)) from error
 
     def set(self, name: str, value: str) -> None:
         """See `Features`."""

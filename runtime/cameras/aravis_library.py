@@ -71,6 +71,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "buffer_get_frame_id": (c_uint64, (c_void_p,)),
     "buffer_set_frame_id": (None, (c_void_p, c_uint64)),
     "buffer_get_timestamp": (c_uint64, (c_void_p,)),
+    "buffer_get_system_timestamp": (c_uint64, (c_void_p,)),
     "buffer_get_data": (c_void_p, (c_void_p, POINTER(c_size_t))),
     "buffer_get_image_width": (c_int, (c_void_p,)),
     "buffer_get_image_height": (c_int, (c_void_p,)),

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Sequence
-from typing import Annotated, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Meta
@@ -40,8 +40,16 @@ class CameraOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = {}
 
 
+class FrameFormat(NamedTuple):
+    """What a camera's frames are, from its start to its end: the shape of an array."""
+
+    lines: int
+    width: int
+    channels: int
+
+
 class FeatureError(Exception):
-    """A camera does not take a value; the message says why."""
+    """A camera does not take or tell a value; the message says why."""
 
 
 class Features(Protocol):
@@ -54,7 +62,11 @@ class Features(Protocol):
         """Values of an enumeration; none for any other kind of feature."""
 
     def get(self, name: str) -> str:
-        """A value."""
+        """A value.
+
+        Raises:
+            FeatureError: The camera has no such feature, or does not tell it.
+        """
 
     def set(self, name: str, value: str) -> None:
         """Sets a value, or executes a command whatever the value.
@@ -65,7 +77,7 @@ class Features(Protocol):
 
 
 def configure(features: Features, options: CameraOptions, spec: str) -> None:
-    """Sets a camera up: pixel format, size and rate, then the features that were named, in their order.
+    """Sets a camera up: pixel format, width and height, then the features that were named, in their order, then the rate.
 
     A camera without a line rate takes blocks at the rate of frames that gives as many lines.
 
@@ -91,29 +103,44 @@ def configure(features: Features, options: CameraOptions, spec: str) -> None:
         _set_rate(features, known, options.line_rate, spec)
 
 
-def channels(features: Features, spec: str) -> tuple[str, int]:
-    """Pixel format of a camera that is set up, and its channels.
+def frame_format(features: Features, spec: str) -> tuple[str, FrameFormat]:
+    """Pixel format of a camera that is set up, and the shape of its frames.
 
     Raises:
-        InputError: It is not among `CHANNELS`.
+        InputError: The format is not among `CHANNELS`, or the camera does not tell.
     """
-    name = features.get("PixelFormat")
+    name = _get(features, "PixelFormat", spec)
     if name not in CHANNELS:
         offered = [choice for choice in features.choices("PixelFormat") if choice in CHANNELS]
         hint = f"add pixel_format={offered[0]} to its name" if offered else "the camera offers none of them"
         raise InputError(f"camera {spec} sends {name}; expected one of {', '.join(CHANNELS)}: {hint}")
-    return name, CHANNELS[name]
+    return name, FrameFormat(_whole(features, "Height", spec), _whole(features, "Width", spec), CHANNELS[name])
 
 
 def _set_rate(features: Features, known: Sequence[str], line_rate: float, spec: str) -> None:
     rates = [name for name in (*_LINE_RATES, *_FRAME_RATES) if name in known]
     if not rates:
         raise InputError(f"camera {spec} has no line rate; leave line_rate out, or set its own feature by name")
-    per_second = line_rate if rates[0] in _LINE_RATES else line_rate / int(features.get("Height"))
+    per_second = line_rate if rates[0] in _LINE_RATES else line_rate / _whole(features, "Height", spec)
     switch = _SWITCHES[rates[0] in _FRAME_RATES]
     if switch in known:
         _set(features, known, switch, "true", spec)
     _set(features, known, rates[0], f"{per_second:g}", spec)
+
+
+def _get(features: Features, name: str, spec: str) -> str:
+    try:
+        return features.get(name)
+    except FeatureError as error:
+        raise InputError(f"camera {spec} does not tell its {name}: {first_sentence(error)}") from error
+
+
+def _whole(features: Features, name: str, spec: str) -> int:
+    """A size that a camera tells, above 0."""
+    text = _get(features, name, spec)
+    if not text.isdecimal() or not int(text[:20]):
+        raise InputError(f"camera {spec} says that its {name} is {text[:20]!r}; expected a whole number above 0")
+    return int(text[:20])
 
 
 def _set(features: Features, known: Sequence[str], name: str, value: str, spec: str) -> None:

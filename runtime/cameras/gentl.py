@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,13 +13,13 @@ from flawline.runtime.cameras.features import (
     CHANNELS,
     CameraOptions,
     FeatureError,
-    channels,
+    FrameFormat,
     configure,
     first_sentence,
+    frame_format,
 )
 from flawline.runtime.cameras.found import FoundCamera, choose
-from flawline.runtime.cameras.frames import CameraFrame, FrameFormat, FrameSource
-from flawline.runtime.cameras.reconnecting import ReconnectingSource, opening
+from flawline.runtime.cameras.frames import TOO_SHORT, CameraFrame, camera_source, view
 from flawline.runtime.cameras.source import CameraLostError, Source
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
@@ -50,11 +49,7 @@ class GenTLOptions(CameraOptions, frozen=True, forbid_unknown_fields=True):
 
 def create(address: str, options: GenTLOptions, spec: str) -> Source:
     """A source of a camera behind a GenTL producer, still closed; see `Scheme`."""
-
-    def make() -> FrameSource:
-        return FrameSource(GenTLDevice(address, options, spec), spec, options.line_rate or None)
-
-    return ReconnectingSource(opening(make), spec, longest_pause_s=options.reconnect)
+    return camera_source(lambda: GenTLDevice(address, options, spec), options, spec)
 
 
 def discover() -> list[FoundCamera]:
@@ -108,7 +103,6 @@ class GenTLDevice:
         self._spec = spec
         self._harvester: Any = None
         self._acquirer: Any = None
-        self._heard_ns = 0
         self._statistics: dict[str, int] = {}
 
     @property
@@ -148,7 +142,6 @@ class GenTLDevice:
         """See `Device`."""
         with self._failures(CameraLostError, "cannot be started"):
             self._acquirer.start()
-        self._heard_ns = time.monotonic_ns()
 
     def fetch(self, timeout_s: float) -> CameraFrame | None:
         """See `Device`."""
@@ -156,12 +149,13 @@ class GenTLDevice:
             # For harvesters no time at all means any time.
             buffer = self._acquirer.try_fetch(timeout=max(timeout_s, 1e-3))
             if buffer is None:
-                self._require_life()
+                if not self._acquirer.is_acquiring():
+                    raise CameraLostError(f"camera {self._spec} is lost: it has stopped")
                 return None
-            self._heard_ns = time.monotonic_ns()
-            return CameraFrame(buffer.module.frame_id, _time_ns(buffer), _pixels(buffer), buffer.queue)
+            pixels, detail = _pixels(buffer)
+            return CameraFrame(buffer.module.frame_id, _time_ns(buffer), pixels, buffer.queue, detail)
 
-    def stop(self) -> None:
+    def stop(self, is_lost: bool) -> None:
         """See `Device`."""
         acquirer, harvester, self._acquirer, self._harvester = self._acquirer, self._harvester, None, None
         # Of a camera that is gone nothing can be asked any more, and need not.
@@ -174,17 +168,9 @@ class GenTLDevice:
     def _set_up(self) -> FrameFormat:
         features = GenTLFeatures(self._acquirer.remote_device.node_map)
         configure(features, self._options, self._spec)
-        _, count = channels(features, self._spec)
-        lines, width = int(features.get("Height")), int(features.get("Width"))
+        _, form = frame_format(features, self._spec)
         self._acquirer.num_buffers = max(self._options.buffers, self._acquirer.min_num_buffers)
-        return FrameFormat(lines, width, count)
-
-    def _require_life(self) -> None:
-        if not self._acquirer.is_acquiring():
-            raise CameraLostError(f"camera {self._spec} is lost: it has stopped")
-        silent_s = (time.monotonic_ns() - self._heard_ns) / 1e9
-        if self._options.silence and silent_s > self._options.silence:
-            raise CameraLostError(f"camera {self._spec} is lost: it was silent for {silent_s:.1f} s")
+        return form
 
     @contextlib.contextmanager
     def _failures(self, kind: type[InputError] | type[CameraLostError], what: str) -> Iterator[None]:
@@ -210,7 +196,10 @@ class GenTLFeatures:
 
     def get(self, name: str) -> str:
         """See `Features`."""
-        return str(self._node_map.get_node(name).to_string())
+        try:
+            return str(self._node_map.get_node(name).to_string())
+        except genapi.GenericException as error:
+            raise FeatureError(str(error)) from error
 
     def set(self, name: str, value: str) -> None:
         """See `Features`."""
@@ -232,16 +221,15 @@ def _time_ns(buffer: Any) -> int:
     return 0
 
 
-def _pixels(buffer: Any) -> Image:
-    """Pixels of a buffer in RGB order, a view of it: uint8 (lines, width[, 3])."""
-    component = buffer.payload.components[0]
+def _pixels(buffer: Any) -> tuple[Image | None, str]:
+    """Pixels of a buffer in RGB order, a view of it; or why there are none. See `CameraFrame`."""
+    components = getattr(buffer.payload, "components", ())
+    if not components:
+        return np.empty((0, 0), np.uint8), f"a payload of type {buffer.payload_type} without an image"
+    component = components[0]
     count = CHANNELS.get(component.data_format, 0)
-    lines, width = component.height, component.width
-    stride = width * count + (component.x_padding or 0)
-    data = component.data.view(np.uint8)
-    if data.size < lines * stride:
-        return np.empty((0, width), np.uint8)
-    view: Image = np.ndarray((lines, width, count), np.uint8, data, strides=(stride, count, 1))
-    if count == 1:
-        return view[..., 0]
-    return view[..., ::-1] if component.data_format.startswith("BGR") else view
+    form = FrameFormat(component.height, component.width, count)
+    stride = form.width * count + (component.x_padding or 0)
+    is_bgr = component.data_format.startswith("BGR")
+    pixels = view(component.data.view(np.uint8), form, stride, is_bgr=is_bgr)
+    return pixels, "" if pixels is not None else TOO_SHORT

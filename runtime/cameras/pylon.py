@@ -1,8 +1,7 @@
 """Basler cameras, and the emulated ones of PYLON_CAMEMU, through pypylon."""
 
 import contextlib
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,13 +9,14 @@ import numpy as np
 from flawline.runtime.cameras.features import (
     CameraOptions,
     FeatureError,
-    channels,
+    Features,
+    FrameFormat,
     configure,
     first_sentence,
+    frame_format,
 )
 from flawline.runtime.cameras.found import FoundCamera, choose
-from flawline.runtime.cameras.frames import CameraFrame, FrameFormat, FrameSource
-from flawline.runtime.cameras.reconnecting import ReconnectingSource, opening
+from flawline.runtime.cameras.frames import TOO_SHORT, CameraFrame, camera_source, view
 from flawline.runtime.cameras.source import CameraLostError, Source
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
@@ -28,6 +28,7 @@ else:
     pylon = LazyModule("pypylon.pylon", "pip install 'flawline[pylon]'")
     genicam = LazyModule("pypylon.genicam", "pip install 'flawline[pylon]'")
 
+_TICKS_PER_S = 1_000_000_000  # of USB3 Vision
 _STATISTICS = {
     "buffer_underruns": "Statistic_Buffer_Underrun_Count",
     "buffers_failed": "Statistic_Failed_Buffer_Count",
@@ -39,11 +40,7 @@ _STATISTICS = {
 
 def create(address: str, options: CameraOptions, spec: str) -> Source:
     """A source of a Basler camera, still closed; see `Scheme`."""
-
-    def make() -> FrameSource:
-        return FrameSource(PylonDevice(address, options, spec), spec, options.line_rate or None)
-
-    return ReconnectingSource(opening(make), spec, longest_pause_s=options.reconnect)
+    return camera_source(lambda: PylonDevice(address, options, spec), options, spec)
 
 
 def discover() -> list[FoundCamera]:
@@ -51,8 +48,10 @@ def discover() -> list[FoundCamera]:
 
     Raises:
         MissingExtraError: pypylon is not installed.
+        InputError: The library cannot look for cameras.
     """
-    return [_found(info) for info in pylon.TlFactory.GetInstance().EnumerateDevices()]
+    with _failures("cameras cannot be looked for"):
+        return [_found(info) for info in pylon.TlFactory.GetInstance().EnumerateDevices()]
 
 
 def _found(info: Any) -> FoundCamera:
@@ -60,6 +59,14 @@ def _found(info: Any) -> FoundCamera:
     address = info.GetIpAddress() if info.IsIpAddressAvailable() else ""
     model = f"{info.GetVendorName()} {info.GetModelName()}"
     return FoundCamera(f"pylon:{serial}", model, serial, address, info.GetUserDefinedName())
+
+
+@contextlib.contextmanager
+def _failures(what: str, kind: type[InputError] | type[CameraLostError] = InputError) -> Iterator[None]:
+    try:
+        yield
+    except genicam.GenericException as error:
+        raise kind(f"{what}: {first_sentence(error)}") from error
 
 
 class PylonDevice:
@@ -76,8 +83,7 @@ class PylonDevice:
         self._options = options
         self._spec = spec
         self._camera: Any = None
-        self._ticks_per_s = 1_000_000_000
-        self._heard_ns = 0
+        self._ticks_per_s = _TICKS_PER_S
         self._statistics: dict[str, int] = {}
 
     @property
@@ -92,40 +98,34 @@ class PylonDevice:
 
     def open(self) -> FrameFormat:
         """See `Device`."""
-        factory = pylon.TlFactory.GetInstance()
-        infos = list(factory.EnumerateDevices())
-        index = choose([_found(info) for info in infos], self._address, self._spec)
-        try:
+        with _failures(f"camera {self._spec} cannot be set up"):
+            factory = pylon.TlFactory.GetInstance()
+            infos = list(factory.EnumerateDevices())
+            index = choose([_found(info) for info in infos], self._address, self._spec)
             self._camera = pylon.InstantCamera(factory.CreateDevice(infos[index]))
             self._camera.Open()
             return self._set_up()
-        except genicam.GenericException as error:
-            raise InputError(f"camera {self._spec} cannot be set up: {first_sentence(error)}") from error
 
     def start(self) -> None:
         """See `Device`."""
-        try:
+        with _failures(f"camera {self._spec} cannot be started", CameraLostError):
             self._camera.StartGrabbing(pylon.GrabStrategy_OneByOne, pylon.GrabLoop_ProvidedByUser)
-        except genicam.GenericException as error:
-            raise CameraLostError(f"camera {self._spec} cannot be started: {first_sentence(error)}") from error
-        self._heard_ns = time.monotonic_ns()
 
     def fetch(self, timeout_s: float) -> CameraFrame | None:
         """See `Device`."""
-        try:
+        with _failures(f"camera {self._spec} is lost", CameraLostError):
             result = self._camera.RetrieveResult(max(1, round(timeout_s * 1e3)), pylon.TimeoutHandling_Return)
             if not result.IsValid():
-                self._require_life()
+                if self._camera.IsCameraDeviceRemoved() or not self._camera.IsGrabbing():
+                    raise CameraLostError(f"camera {self._spec} is lost: it was removed")
                 return None
-        except genicam.GenericException as error:
-            raise CameraLostError(f"camera {self._spec} is lost: {first_sentence(error)}") from error
-        self._heard_ns = time.monotonic_ns()
         camera_ns = result.TimeStamp * 1_000_000_000 // self._ticks_per_s
         if not result.GrabSucceeded():
             return CameraFrame(result.BlockID, camera_ns, None, result.Release, result.ErrorDescription)
-        return CameraFrame(result.BlockID, camera_ns, _pixels(result), result.Release)
+        pixels, detail = _pixels(result)
+        return CameraFrame(result.BlockID, camera_ns, pixels, result.Release, detail)
 
-    def stop(self) -> None:
+    def stop(self, is_lost: bool) -> None:
         """See `Device`."""
         camera, self._camera = self._camera, None
         if camera is not None:
@@ -140,19 +140,9 @@ class PylonDevice:
     def _set_up(self) -> FrameFormat:
         features = PylonFeatures(self._camera)
         configure(features, self._options, self._spec)
-        _, count = channels(features, self._spec)
         self._camera.MaxNumBuffer.Value = self._options.buffers
-        if "GevTimestampTickFrequency" in features.names():
-            self._ticks_per_s = int(features.get("GevTimestampTickFrequency"))
-        lines, width = int(features.get("Height")), int(features.get("Width"))
-        return FrameFormat(lines, width, count)
-
-    def _require_life(self) -> None:
-        if self._camera.IsCameraDeviceRemoved() or not self._camera.IsGrabbing():
-            raise CameraLostError(f"camera {self._spec} is lost: it was removed")
-        silent_s = (time.monotonic_ns() - self._heard_ns) / 1e9
-        if self._options.silence and silent_s > self._options.silence:
-            raise CameraLostError(f"camera {self._spec} is lost: it was silent for {silent_s:.1f} s")
+        self._ticks_per_s = _ticks_per_s(features)
+        return frame_format(features, self._spec)[1]
 
 
 class PylonFeatures:
@@ -172,7 +162,10 @@ class PylonFeatures:
 
     def get(self, name: str) -> str:
         """See `Features`."""
-        return str(self._nodes.GetNode(name).ToString())
+        try:
+            return str(self._nodes.GetNode(name).ToString())
+        except genicam.GenericException as error:
+            raise FeatureError(str(error)) from error
 
     def set(self, name: str, value: str) -> None:
         """See `Features`."""
@@ -186,18 +179,21 @@ class PylonFeatures:
             raise FeatureError(str(error)) from error
 
 
-def _pixels(result: Any) -> Image:
-    """Pixels of a result in RGB order, a view of its buffer: uint8 (lines, width[, 3])."""
+def _ticks_per_s(features: Features) -> int:
+    """Of a camera's clock; a camera that does not say, or says 0, counts nanoseconds."""
+    with contextlib.suppress(FeatureError):
+        ticks = features.get("GevTimestampTickFrequency")
+        return int(ticks[:20]) if ticks.isdecimal() and int(ticks[:20]) else _TICKS_PER_S
+    return _TICKS_PER_S
+
+
+def _pixels(result: Any) -> tuple[Image | None, str]:
+    """Pixels of a result in RGB order, a view of its buffer; or why there are none. See `CameraFrame`."""
     is_bgr = result.PixelType == pylon.PixelType_BGR8packed
     is_colour = is_bgr or result.PixelType == pylon.PixelType_RGB8packed
     count = 3 if is_colour else int(result.PixelType == pylon.PixelType_Mono8)
     has_stride, stride = result.GetStride()
-    view: Image = np.ndarray(
-        (result.Height, result.Width, count),
-        np.uint8,
-        result.GetMemoryView(),
-        strides=(stride if has_stride and stride else result.Width * count, count, 1),
-    )
-    if count == 1:
-        return view[..., 0]
-    return view[..., ::-1] if is_bgr else view
+    form = FrameFormat(result.Height, result.Width, count)
+    memory = np.frombuffer(result.GetMemoryView(), np.uint8)
+    pixels = view(memory, form, stride if has_stride and stride else form.width * count, is_bgr=is_bgr)
+    return pixels, "" if pixels is not None else TOO_SHORT

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from flawline.runtime.cameras.pacing import Pacing
 from flawline.runtime.cameras.replay import ReplayOptions, ReplaySource
 from flawline.runtime.cameras.source import BlockInfo, Source, Status
 from flawline.runtime.errors import InputError
@@ -150,7 +151,7 @@ class RecordingSource:
         self._next = 0
         self._next_line: int | None = None
         self._played_lines = 0
-        self._start_ns = 0
+        self._pacing = Pacing(line_rate)
 
     def open(self) -> None:
         """See `Source`: checks every entry."""
@@ -165,7 +166,6 @@ class RecordingSource:
 
     def read(self, into: npt.NDArray[np.uint8], timeout_s: float) -> BlockInfo:
         """See `Source`."""
-        self._start_ns = self._start_ns or time.monotonic_ns()
         if self._next == len(self._places):
             return BlockInfo(Status.END)
         entry = self._entry(self._next)
@@ -174,7 +174,7 @@ class RecordingSource:
                 Entry(entry.number, "lost", self._next_line, entry.first_line - self._next_line, reason="not_recorded")
             )
         if entry.status == "ok":
-            if not self._wait_for(self._played_lines + entry.lines, timeout_s):
+            if not self._pacing.wait_for(self._played_lines + entry.lines, timeout_s):
                 return BlockInfo(Status.TIMEOUT)
             self._played_lines += entry.lines
             entry = self._fetch(entry, into)
@@ -245,14 +245,6 @@ class RecordingSource:
         self._next_line = entry.first_line + entry.lines
         self.counters["lines_sent"] += entry.lines
         return entry.info(time.monotonic_ns())
-
-    def _wait_for(self, lines: int, timeout_s: float) -> bool:
-        """Sleeps until a camera of this line rate would have sent so many lines; False if the time is up before."""
-        if self.line_rate is None:
-            return True
-        left_s = (self._start_ns - time.monotonic_ns()) / 1e9 + lines / self.line_rate
-        time.sleep(max(0.0, min(left_s, timeout_s)))
-        return left_s <= timeout_s
 
 
 _Kind = TypeVar("_Kind", Header, Entry)

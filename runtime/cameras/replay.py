@@ -1,7 +1,6 @@
 """Plays images back as an endless web, line by line, as a line camera would send them."""
 
 import itertools
-import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from flawline.runtime.cameras.pacing import Pacing
 from flawline.runtime.cameras.source import BlockInfo, Status, line_shape
 from flawline.runtime.errors import FlawlineError, InputError
 from flawline.runtime.image_headers import HeaderError, inspect
@@ -56,14 +56,23 @@ class ReplaySource:
         self.channels = 0
         self.block_lines = options.block
         self.line_rate = options.line_rate or None
-        self.counters = {"lines_sent": 0, "images_played": 0, "images_unreadable": 0}
+        self._images_played = self._images_unreadable = 0
         self._folder = folder
         self._loops = options.loop
         self._images: list[WebImage] = []
         self._decoded: Generator[tuple[WebImage, Image | str]] | None = None
         self._playing: tuple[WebImage, Image | str] | None = None
         self._row = 0
-        self._start_ns = 0
+        self._pacing = Pacing(self.line_rate)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """See `Source`."""
+        return {
+            "lines_sent": self._pacing.lines_sent,
+            "images_played": self._images_played,
+            "images_unreadable": self._images_unreadable,
+        }
 
     def open(self) -> None:
         """See `Source`: finds the images, checks all of them, and starts to decode."""
@@ -77,10 +86,9 @@ class ReplaySource:
 
     def read(self, into: Image, timeout_s: float) -> BlockInfo:
         """See `Source`."""
-        self._start_ns = self._start_ns or time.monotonic_ns()
         if self._playing is None:
             return BlockInfo(Status.END)
-        if not self._wait_for(self.counters["lines_sent"] + len(into), timeout_s):
+        if not self._pacing.wait_for(self._pacing.lines_sent + len(into), timeout_s):
             return BlockInfo(Status.TIMEOUT)
         lines = 0
         while self._playing is not None and lines < len(into):
@@ -88,40 +96,23 @@ class ReplaySource:
             if isinstance(image, str):
                 if lines:
                     break
-                self.counters["images_unreadable"] += 1
+                self._images_unreadable += 1
                 self._next_image()
-                return self._sent(Status.LOST, promised.lines, "unreadable_image", image)
+                return self._pacing.sent(Status.LOST, promised.lines, "unreadable_image", image)
             count = min(len(into) - lines, promised.lines - self._row)
             into[lines : lines + count] = image[self._row : self._row + count]
             lines += count
             self._row += count
             if self._row == promised.lines:
-                self.counters["images_played"] += 1
+                self._images_played += 1
                 self._next_image()
-        return self._sent(Status.OK, lines)
+        return self._pacing.sent(Status.OK, lines)
 
     def close(self) -> None:
         """See `Source`."""
         if self._decoded is not None:
             self._decoded.close()
         self._decoded = self._playing = None
-
-    def _wait_for(self, line: int, timeout_s: float) -> bool:
-        """Sleeps until a camera of this line rate would have sent so many lines; False if the time is up before."""
-        if self.line_rate is None:
-            return True
-        left_s = (self._start_ns - time.monotonic_ns()) / 1e9 + line / self.line_rate
-        time.sleep(max(0.0, min(left_s, timeout_s)))
-        return left_s <= timeout_s
-
-    def _sent(self, status: Status, lines: int, reason: str = "", detail: str = "") -> BlockInfo:
-        first_line = self.counters["lines_sent"]
-        self.counters["lines_sent"] += lines
-        now_ns = time.monotonic_ns()
-        camera_ns = now_ns - self._start_ns
-        if self.line_rate is not None:
-            camera_ns = round((first_line + lines) * 1e9 / self.line_rate)
-        return BlockInfo(status, first_line, lines, camera_ns, now_ns, reason, detail)
 
     def _next_image(self) -> None:
         self._playing, self._row = None, 0  # lets go of the pixels before others are decoded

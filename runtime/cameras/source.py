@@ -37,9 +37,9 @@ class BlockInfo(NamedTuple):
         first_line: Number of the first line; lines are numbered along the whole web.
         lines: Number of lines; for LOST it may exceed a block.
         camera_time_ns: The source's own clock at the last of the lines, nanoseconds.
-        arrival_time_ns: `time.monotonic_ns()` when the last of the lines was here.
-        reason: For LOST, the name under which the lines are counted, such as `unreadable_image`.
-        detail: For LOST, one line for people: what was lost and why.
+        arrival_time_ns: `time.monotonic_ns()` when the last of the lines was here, whenever it was read after that.
+        reason: For LOST and INCOMPLETE, the name under which the lines are counted, such as `unreadable_image`.
+        detail: For LOST and INCOMPLETE, one line for people: what was lost and why.
         encoder: Count of the encoder at the first line; None without an encoder. Within a block the count changes by
             the same amount from line to line: a source that sees it turn back ends the block there.
         encoder_end: Count of the encoder where the line after the last one would be; below `encoder` when the web runs
@@ -104,6 +104,20 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Frees what the source holds. A source that was never opened, or is closed already, may be closed."""
+
+
+def opened(source: Source) -> Source:
+    """Opens a source, and leaves nothing behind where that fails.
+
+    Raises:
+        InputError: See `Source.open`.
+    """
+    try:
+        source.open()
+    except BaseException:
+        source.close()
+        raise
+    return source
 
 
 def line_shape(source: Source) -> tuple[int, ...]:

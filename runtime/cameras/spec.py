@@ -12,7 +12,7 @@ from flawline.runtime.cameras.features import CameraOptions
 from flawline.runtime.cameras.found import FoundCamera
 from flawline.runtime.cameras.recording import open_replay
 from flawline.runtime.cameras.replay import ReplayOptions
-from flawline.runtime.cameras.source import Source
+from flawline.runtime.cameras.source import Source, opened
 from flawline.runtime.errors import InputError
 
 
@@ -90,13 +90,7 @@ def open_source(spec: str) -> Source:
     if not address:
         raise InputError(f"source {spec!r} has no address; expected something such as {scheme.example}")
     parameters = _parameters(spec, query, scheme.example) if question else {}
-    source = scheme.create(_unquote(address), _options(spec, scheme, parameters), spec)
-    try:
-        source.open()
-    except BaseException:
-        source.close()
-        raise
-    return source
+    return opened(scheme.create(_unquote(address), _options(spec, scheme, parameters), spec))
 
 
 def _unquote(text: str) -> str:

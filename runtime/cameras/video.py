@@ -1,10 +1,11 @@
 """Videos, image sequences, V4L2 devices and GStreamer pipelines, as OpenCV reads them: every frame a block of lines."""
 
+import functools
 import os
 import re
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,8 +15,10 @@ import numpy as np
 from msgspec import Meta
 
 from flawline.runtime.cameras.found import FoundCamera
-from flawline.runtime.cameras.reconnecting import ReconnectingSource, opening
-from flawline.runtime.cameras.source import BlockInfo, CameraLostError, Source, Status, line_shape
+from flawline.runtime.cameras.pacing import Pacing
+from flawline.runtime.cameras.reconnecting import ReconnectingSource
+from flawline.runtime.cameras.source import BlockInfo, CameraLostError, Source, Status, line_shape, opened
+from flawline.runtime.cameras.worker import Worker
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
 from flawline.runtime.images import ENDINGS, Image, quiet
@@ -29,6 +32,7 @@ else:
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 GSTREAMER = "gstreamer:"
+_PATIENCE_S = 1.0  # with a device that is asked for a frame when it is closed
 _GREY_8_BITS = ("Y800", "GREY", "Y8  ")
 
 
@@ -56,11 +60,11 @@ class VideoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def create(address: str, options: VideoOptions, spec: str) -> Source:
-    """A source of a video, still closed; one of a device is opened again when it is lost. See `Scheme`."""
-    if not _is_device(address):
+    """A source of a video, still closed; a live one is opened again when it is lost. See `Scheme`."""
+    if not _is_live(address):
         return VideoSource(address, options, spec)
     return ReconnectingSource(
-        opening(lambda: VideoSource(address, options, spec)), spec, longest_pause_s=options.reconnect
+        lambda: opened(VideoSource(address, options, spec)), spec, longest_pause_s=options.reconnect
     )
 
 
@@ -74,8 +78,9 @@ def discover() -> list[FoundCamera]:
     return found
 
 
-def _is_device(address: str) -> bool:
-    return address.startswith("/dev/")
+def _is_live(address: str) -> bool:
+    """Whether frames come when they come: they are neither paced nor played again."""
+    return address.startswith(("/dev/", GSTREAMER))
 
 
 class VideoSource:
@@ -96,31 +101,42 @@ class VideoSource:
         self.channels = 0
         self.block_lines = 0
         self.line_rate = options.line_rate or None
-        self.counters = {"lines_sent": 0, "frames_played": 0, "frames_changed": 0}
         self._address = address
+        self._is_live = _is_live(address)
+        self._pacing = Pacing(None if self._is_live else self.line_rate)
+        self._frames_played = self._frames_changed = 0
         self._options = options
         self._rounds_left = float("inf") if options.loop == "forever" else options.loop
         self._capture: Any = None
-        self._decoder: ThreadPoolExecutor | None = None
+        self._decoder: Worker | None = None
         self._decoding: Future[Image | str | None] | None = None
         self._buffers: list[Image] = []
         self._frame: Image | str | None = None
         self._frame_lines = 0
         self._row = 0
         self._is_over = False
-        self._start_ns = 0
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """See `Source`."""
+        return {
+            "lines_sent": self._pacing.lines_sent,
+            "frames_played": self._frames_played,
+            "frames_changed": self._frames_changed,
+        }
 
     def open(self) -> None:
         """See `Source`."""
         self._rounds_left -= 1
-        first = self._open_capture()
+        # Not here, where Ctrl-C could not end the wait for the first frame of a device that is silent.
+        self._decoder = Worker("video")
+        first = self._decoder.submit(self._open_capture).result()
         is_grey = first.ndim == 2 if self._options.mode == "auto" else self._options.mode == "grey"
         self._frame_lines, self.width = first.shape[:2]
         self.channels = 1 if is_grey else 3
         self.block_lines = min(self._options.block or self._frame_lines, self._frame_lines)
         self._buffers = [np.zeros((self._frame_lines, *line_shape(self)), np.uint8) for _ in range(2)]
         self._frame = self._converted(first, self._buffers[0])
-        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="video")
         self._decode_next()
 
     def read(self, into: Image, timeout_s: float) -> BlockInfo:
@@ -129,34 +145,33 @@ class VideoSource:
         Raises:
             CameraLostError: The device sends no more.
         """
-        self._start_ns = self._start_ns or time.monotonic_ns()
-        end_ns = time.monotonic_ns() + round(timeout_s * 1e9)
+        end_s = time.monotonic() + timeout_s
         if self._frame is None and not self._next_frame(timeout_s):
             return BlockInfo(Status.END if self._is_over else Status.TIMEOUT)
         frame = self._frame
         whole = isinstance(frame, str)
         lines = self._frame_lines if whole else min(len(into), self._frame_lines - self._row)
-        if not self._wait_for(self.counters["lines_sent"] + lines, (end_ns - time.monotonic_ns()) / 1e9):
+        if not self._pacing.wait_for(self._pacing.lines_sent + lines, end_s - time.monotonic()):
             return BlockInfo(Status.TIMEOUT)
         if isinstance(frame, str):
-            self.counters["frames_changed"] += 1
+            self._frames_changed += 1
             self._frame = None
-            return self._sent(Status.LOST, lines, "frame_changed", frame)
+            return self._pacing.sent(Status.LOST, lines, "frame_changed", frame)
         if frame is not None:
             into[:lines] = frame[self._row : self._row + lines]
         self._row += lines
         if self._row == self._frame_lines:
-            self.counters["frames_played"] += 1
+            self._frames_played += 1
             self._frame = None
-        return self._sent(Status.OK, lines)
+        return self._pacing.sent(Status.OK, lines)
 
     def close(self) -> None:
         """See `Source`."""
         if self._decoder is not None:
-            self._decoder.shutdown(cancel_futures=True)
-        if self._capture is not None:
-            self._capture.release()
-        self._decoder = self._decoding = self._capture = self._frame = None
+            # Behind the frame that is being decoded, which from a device may be long in coming: it is not waited for.
+            self._decoder.submit(self._release)
+            self._decoder.close(_PATIENCE_S if self._is_live else None)
+        self._decoder = self._decoding = self._frame = None
         self._is_over = True
 
     def _next_frame(self, timeout_s: float) -> bool:
@@ -169,7 +184,7 @@ class VideoSource:
             return False
         if decoded is None:
             self._decoding = None
-            if _is_device(self._address):
+            if self._is_live:
                 raise CameraLostError(f"{self._address} sends no more frames")
             self._is_over = True
             return False
@@ -180,12 +195,12 @@ class VideoSource:
     def _decode_next(self) -> None:
         self._buffers.reverse()
         if self._decoder is not None:
-            self._decoding = self._decoder.submit(self._decode, self._buffers[0])
+            self._decoding = self._decoder.submit(functools.partial(self._decode, self._buffers[0]))
 
     def _decode(self, buffer: Image) -> Image | str | None:
         """The next frame in the buffer; why it is none; None behind the last one."""
         frame = _grabbed(self._capture)
-        if frame is None and self._rounds_left > 0 and not _is_device(self._address):
+        if frame is None and self._rounds_left > 0 and not self._is_live:
             self._rounds_left -= 1
             self._capture.release()
             frame = self._open_capture()
@@ -198,6 +213,11 @@ class VideoSource:
                 "as when the video began"
             )
         return self._converted(frame, buffer)
+
+    def _release(self) -> None:
+        if self._capture is not None:
+            self._capture.release()
+        self._capture = None
 
     def _converted(self, frame: Image, buffer: Image) -> Image:
         if frame.ndim == 2 and buffer.ndim == 2:
@@ -226,23 +246,6 @@ class VideoSource:
             )
         return frame
 
-    def _wait_for(self, line: int, timeout_s: float) -> bool:
-        """Sleeps until a camera of this line rate would have sent so many lines; False if the time is up before."""
-        if self.line_rate is None or _is_device(self._address):
-            return True
-        left_s = (self._start_ns - time.monotonic_ns()) / 1e9 + line / self.line_rate
-        time.sleep(max(0.0, min(left_s, timeout_s)))
-        return left_s <= timeout_s
-
-    def _sent(self, status: Status, lines: int, reason: str = "", detail: str = "") -> BlockInfo:
-        first_line = self.counters["lines_sent"]
-        self.counters["lines_sent"] += lines
-        now_ns = time.monotonic_ns()
-        camera_ns = now_ns - self._start_ns
-        if self.line_rate is not None and not _is_device(self._address):
-            camera_ns = round((first_line + lines) * 1e9 / self.line_rate)
-        return BlockInfo(status, first_line, lines, camera_ns, now_ns, reason, detail)
-
 
 def _capture(address: str) -> Any:
     """OpenCV's capture, open or not.
@@ -256,7 +259,7 @@ def _capture(address: str) -> Any:
                 f"{address}: this OpenCV was built without GStreamer; use that of JetPack or of the distribution"
             )
         name, api = address.removeprefix(GSTREAMER), cv2.CAP_GSTREAMER
-    elif _is_device(address):
+    elif _is_live(address):
         name, api = address, cv2.CAP_V4L2
     else:
         name, api = address, cv2.CAP_IMAGES if _is_sequence(address) else cv2.CAP_FFMPEG

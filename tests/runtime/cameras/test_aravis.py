@@ -113,6 +113,19 @@ def test_nothing_is_lost_while_a_detector_is_loaded(net):
     closed(reader)
 
 
+@pytest.mark.parametrize("parameters", ["", "&packet_socket=false"])
+def test_block_that_waited_in_the_library_is_here_since_it_came(net, parameters):
+    net.camera(256)
+    reader, _ = net.reader(f"{SMALL}&buffers=1024{parameters}")
+    follow(reader, 3200)
+    reader.ask("wait 0.3")
+    got = follow(reader, 1600)
+    # Of the time by which they were fetched late nothing is left, but for moments at which the machine is busy.
+    late_ms = [(read.arrival_time_ns - read.made_ns) / 1e6 for read in got]
+    assert sorted(late_ms)[len(late_ms) // 2] < 60
+    closed(reader)
+
+
 def test_starved_buffers_are_a_gap_of_their_size(net):
     net.camera()
     reader, _ = net.reader(SPEC + "&buffers=4")

@@ -2,15 +2,17 @@
 
 import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from flawline.runtime.cameras import Status, open_source
-from flawline.runtime.cameras.features import CameraOptions
+from flawline.runtime.cameras.features import CameraOptions, FeatureError
 from flawline.runtime.cameras.frames import FrameSource
-from flawline.runtime.cameras.gentl import PRODUCERS, GenTLDevice, GenTLOptions, discover
-from flawline.runtime.cameras.reconnecting import ReconnectingSource, opening
+from flawline.runtime.cameras.gentl import PRODUCERS, GenTLDevice, GenTLFeatures, GenTLOptions, _pixels, discover
+from flawline.runtime.cameras.reconnecting import ReconnectingSource
+from flawline.runtime.cameras.source import opened
 from flawline.runtime.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("gentl_cameras")
@@ -59,9 +61,9 @@ def test_stopped_camera_is_opened_again_with_a_gap(play):
 
     def make():
         devices.append(GenTLDevice("SN_InterfaceB_0", GenTLOptions(width=64, block=16), "gentl:SN_InterfaceB_0"))
-        return FrameSource(devices[-1], "gentl:SN_InterfaceB_0")
+        return opened(FrameSource(devices[-1], "gentl:SN_InterfaceB_0"))
 
-    source = ReconnectingSource(opening(make), "gentl:SN_InterfaceB_0", first_pause_s=0.05)
+    source = ReconnectingSource(make, "gentl:SN_InterfaceB_0", first_pause_s=0.05)
     source.open()
     with contextlib.closing(source):
         play(source, 160)
@@ -106,6 +108,20 @@ def test_producer_is_named_in_the_spec_or_by_the_environment(monkeypatch, play):
     producer = Path(genicam.__file__).with_name("TLSimu.cti")
     with contextlib.closing(open_source(f"gentl:any?producer={producer}&width=64&block=16")) as source:
         assert play(source, 16)[0][0].status is Status.OK
+
+
+def test_buffer_without_an_image_is_no_frame_of_the_stream():
+    payload = SimpleNamespace(components=[])
+    pixels, detail = _pixels(SimpleNamespace(payload=payload, payload_type=9))
+    assert (pixels.size, detail) == (0, "a payload of type 9 without an image")
+
+
+def test_missing_feature_is_told_by_its_name():
+    device = GenTLDevice("any", GenTLOptions(), "gentl:any")
+    device.open()
+    with pytest.raises(FeatureError, match="not existing"):
+        GenTLFeatures(device._acquirer.remote_device.node_map).get("Hight")
+    device.stop(is_lost=False)
 
 
 def test_options_are_those_of_every_camera():

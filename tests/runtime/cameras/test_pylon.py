@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from flawline.runtime.cameras import Status, open_source
-from flawline.runtime.cameras.features import CameraOptions
+from flawline.runtime.cameras.features import CameraOptions, FeatureError
 from flawline.runtime.cameras.frames import FrameSource
-from flawline.runtime.cameras.pylon import PylonDevice, discover
-from flawline.runtime.cameras.reconnecting import ReconnectingSource, opening
+from flawline.runtime.cameras.pylon import PylonDevice, PylonFeatures, _ticks_per_s, discover
+from flawline.runtime.cameras.reconnecting import ReconnectingSource
+from flawline.runtime.cameras.source import opened
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import write_image
 
@@ -77,10 +78,11 @@ def test_removed_camera_comes_back_and_its_absence_is_a_gap(play):
     devices = []
 
     def make():
-        devices.append(PylonDevice("any", CameraOptions(64, 16, 1600, feature={"ExposureTimeAbs": "100"}), "pylon:any"))
-        return FrameSource(devices[-1], "pylon:any", 1600)
+        options = CameraOptions(64, 16, 1600, feature={"ExposureTimeAbs": "100"})
+        devices.append(PylonDevice("any", options, "pylon:any"))
+        return opened(FrameSource(devices[-1], "pylon:any", options))
 
-    source = ReconnectingSource(opening(make), "pylon:any", first_pause_s=0.05)
+    source = ReconnectingSource(make, "pylon:any", first_pause_s=0.05)
     source.open()
     with contextlib.closing(source):
         play(source, 160)
@@ -100,9 +102,14 @@ def test_silent_camera_is_opened_again_if_that_is_asked_for():
         assert {source.read(buffer, 0.1).status for _ in range(5)} == {Status.TIMEOUT}
         assert source.counters["reconnects"] == 0
     with contextlib.closing(open_source(f"{silent}&silence=0.2")) as source:
-        infos = [source.read(buffer, 0.1) for _ in range(8)]
-        assert source.counters["reconnects"] >= 1
-    assert "silent for" in next(info for info in infos if info.status is Status.LOST).detail
+        end = time.monotonic() + 10
+        while (info := source.read(buffer, 0.1)).status is Status.TIMEOUT:
+            assert time.monotonic() < end
+        assert source.counters["reconnect_attempts"] >= 1
+        # It has not come back: it sends nothing.
+        assert source.counters["reconnects"] == 0
+    assert info.status is Status.LOST
+    assert "silent for" in info.detail
 
 
 def test_cameras_are_found_and_opened_by_serial_number():
@@ -111,6 +118,39 @@ def test_cameras_are_found_and_opened_by_serial_number():
     assert found[0].model == "Basler Emulation"
     with contextlib.closing(open_source(f"{found[1].spec}?{SMALL}")) as source:
         assert source.width == 64
+
+
+def test_camera_whose_clock_has_no_frequency_counts_nanoseconds():
+    class Ticks:
+        """Stands for the features of a camera, whose emulation cannot give a wrong frequency."""
+
+        def get(self, name: str) -> str:
+            return {"GevTimestampTickFrequency": "0"}[name]
+
+    assert _ticks_per_s(Ticks()) == 1_000_000_000
+
+
+def test_library_that_fails_to_look_for_cameras_is_told_in_one_line(monkeypatch):
+    from pypylon import genicam, pylon
+
+    def fail(factory: object) -> list[object]:
+        raise genicam.RuntimeException("the transport layer is out of order")
+
+    monkeypatch.setattr(pylon.TlFactory, "EnumerateDevices", fail)
+    with pytest.raises(InputError, match=r"pylon:any cannot be set up: the transport layer is out of order$"):
+        open_source("pylon:any")
+    with pytest.raises(InputError, match="cannot be looked for"):
+        discover()
+
+
+def test_missing_feature_is_told_by_its_name():
+    from pypylon import pylon
+
+    camera = pylon.InstantCamera(pylon.TlFactory.GetInstance().CreateFirstDevice())
+    camera.Open()
+    with pytest.raises(FeatureError, match="not found"):
+        PylonFeatures(camera).get("Hight")
+    camera.Close()
 
 
 @pytest.mark.parametrize(

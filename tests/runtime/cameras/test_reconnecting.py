@@ -19,12 +19,13 @@ class Plug:
     def __init__(self, spec: str) -> None:
         self.spec = spec
         self.is_in = True
+        self.opens = False  # what is not in can be opened all the same
         self.attempts_ns: list[int] = []
         self.closed = 0
 
     def __call__(self):
         self.attempts_ns.append(time.monotonic_ns())
-        if not self.is_in:
+        if not self.is_in and not self.opens:
             raise InputError(f"{self.spec} does not answer")
         source = open_source(self.spec)
         read, close = source.read, source.close
@@ -60,15 +61,17 @@ def play(source, seconds: float) -> list:
 
 
 def test_gap_is_the_time_away_and_lines_are_numbered_on(plug):
-    source = ReconnectingSource(plug, "camera", first_pause_s=0.01)
+    source = ReconnectingSource(plug, "camera", first_pause_s=0.01, longest_pause_s=0.1)
     source.open()
     infos = play(source, 0.2)
     plug.is_in = False
-    infos += play(source, 0.5)
-    # Known while the camera is still away.
-    assert sum(info.lines for info in infos if info.status is Status.LOST) > RATE * 0.35
+    infos += play(source, 1.5)
+    # Known while the camera is still away, but not told with every read.
+    reports = [info for info in infos if info.status is Status.LOST]
+    assert len(reports) == 1
+    assert reports[0].lines > RATE * 0.9
     plug.is_in = True
-    infos += play(source, 0.4)
+    infos += play(source, 1.0)
     source.close()
     assert plug.closed == 2
 
@@ -97,6 +100,7 @@ def test_gap_is_the_time_away_and_lines_are_numbered_on(plug):
 def test_pauses_grow_up_to_the_longest(plug):
     source = ReconnectingSource(plug, "camera", first_pause_s=0.02, longest_pause_s=0.08)
     source.open()
+    play(source, 0.05)
     plug.is_in = False
     play(source, 0.5)
     source.close()
@@ -112,16 +116,19 @@ def test_rate_is_measured_where_none_was_asked_for(web):
     source = ReconnectingSource(lambda: _WithoutRate(plug()), "camera", first_pause_s=0.01)
     source.open()
     assert source.line_rate is None
-    play(source, 0.3)
+    play(source, 0.5)
     plug.is_in = False
-    lost = play(source, 0.3)
+    lost = play(source, 1.2)
     source.close()
-    assert sum(info.lines for info in lost) == pytest.approx(0.3 * RATE, rel=0.25)
+    assert {info.status for info in lost} == {Status.LOST}
+    seconds = (lost[-1].arrival_time_ns - source._lost_ns) / 1e9
+    assert sum(info.lines for info in lost) == pytest.approx(seconds * RATE, rel=0.25)
 
 
 def test_camera_of_unknown_rate_leaves_a_gap_of_a_block(plug):
     source = ReconnectingSource(lambda: _WithoutRate(plug()), "camera", first_pause_s=0.01)
     source.open()
+    assert source.read(np.empty((10, 24), np.uint8), 0).status is Status.TIMEOUT
     plug.is_in = False
     assert play(source, 0.1) == []
     plug.is_in = True
@@ -130,11 +137,13 @@ def test_camera_of_unknown_rate_leaves_a_gap_of_a_block(plug):
     assert (infos[0].status, infos[0].lines, infos[0].first_line) == (Status.LOST, 10, 0)
     assert "rate is unknown" in infos[0].detail
     assert (infos[1].status, infos[1].first_line) == (Status.OK, 10)
+    assert source.counters["reconnects"] == 1
 
 
 def test_camera_that_comes_back_wider_ends_the_stream(plug, web, tmp_path):
     source = ReconnectingSource(plug, "camera", first_pause_s=0.01)
     source.open()
+    play(source, 0.05)
     plug.is_in = False
     play(source, 0.05)
     plug.spec = plug.spec.replace("block=10", "block=11")
@@ -148,10 +157,50 @@ def test_camera_that_comes_back_wider_ends_the_stream(plug, web, tmp_path):
 def test_without_attempts_the_loss_ends_the_stream(plug):
     source = ReconnectingSource(plug, "camera", longest_pause_s=0)
     source.open()
+    play(source, 0.05)
     plug.is_in = False
     with pytest.raises(CameraLostError, match="pulled the plug"):
         play(source, 0.2)
     source.close()
+
+
+def test_camera_that_does_not_start_at_first_is_refused(plug):
+    source = ReconnectingSource(plug, "camera")
+    source.open()
+    plug.is_in = False
+    with pytest.raises(InputError, match="pulled the plug"):
+        play(source, 0.2)
+    source.close()
+
+
+def test_camera_that_opens_and_does_not_start_is_tried_ever_more_rarely_and_costs_no_block(plug):
+    source = ReconnectingSource(lambda: _WithoutRate(plug()), "camera", first_pause_s=0.02, longest_pause_s=0.08)
+    source.open()
+    assert source.read(np.empty((10, 24), np.uint8), 0).status is Status.TIMEOUT
+    plug.is_in, plug.opens = False, True
+    assert play(source, 0.5) == []
+    assert (source.counters["reconnects"], source.counters["lines_sent"]) == (0, 0)
+    pauses = np.diff(plug.attempts_ns[1:]) / 1e9
+    assert len(pauses) >= 3
+    assert np.all(pauses >= np.array([0.02, 0.04] + [0.08] * (len(pauses) - 2)))
+    plug.is_in = True
+    assert [(info.status, info.lines) for info in play(source, 0.3)[:2]] == [(Status.LOST, 10), (Status.OK, 10)]
+    assert source.counters["reconnects"] == 1
+    source.close()
+
+
+def test_time_before_the_first_read_is_no_loss(plug):
+    source = ReconnectingSource(plug, "camera", first_pause_s=0.01)
+    source.open()
+    time.sleep(1.0)  # while a detector is loaded
+    assert source.read(np.empty((10, 24), np.uint8), 0).status is Status.TIMEOUT
+    plug.is_in = False
+    assert play(source, 0.1) == []
+    plug.is_in = True
+    infos = play(source, 0.3)
+    source.close()
+    assert infos[0].status is Status.LOST
+    assert infos[0].lines < 0.9 * RATE
 
 
 class _WithoutRate:

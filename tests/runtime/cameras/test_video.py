@@ -1,4 +1,5 @@
 import contextlib
+import threading
 import time
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from flawline.runtime.cameras import Status, open_source
+from flawline.runtime.cameras import CameraLostError, Status, open_source, video
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import write_image
 
@@ -151,5 +152,67 @@ def test_gstreamer_plays_or_says_that_it_is_not_there(play):
         with pytest.raises(InputError, match="this OpenCV was built without GStreamer"):
             open_source(spec)
         return
-    with contextlib.closing(open_source(spec)) as source:
-        assert sum(info.lines for info, _ in play(source, EVERYTHING)) == 144
+    with contextlib.closing(open_source(spec + "&reconnect=0")) as source:
+        assert sum(info.lines for info, _ in play(source, 144)) == 144
+        with pytest.raises(CameraLostError, match="no more frames"):
+            play(source, 1)
+
+
+class Pipeline:
+    """Stands for OpenCV's capture of a GStreamer pipeline, which the OpenCV of the tests does not read.
+
+    It gives frames of 48 lines of 64 px, then none until it is let go on.
+    """
+
+    def __init__(self, frames: int) -> None:
+        self.frames = frames
+        self.goes_on = threading.Event()
+        self.is_released = threading.Event()
+
+    def isOpened(self) -> bool:  # as OpenCV writes it
+        return True
+
+    def get(self, _: int) -> float:
+        return 0.0
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.frames -= 1
+        if self.frames < 0:
+            self.goes_on.wait()
+            return False, None
+        return True, np.full((48, 64), 7, np.uint8)
+
+    def release(self) -> None:
+        self.is_released.set()
+
+
+@pytest.fixture
+def pipelines(monkeypatch) -> list[Pipeline]:
+    """The captures that are opened one after the other."""
+    made = []
+    monkeypatch.setattr(video, "_capture", lambda _: made.append(Pipeline(3)) or made[-1])
+    yield made
+    for pipeline in made:
+        pipeline.goes_on.set()
+        assert pipeline.is_released.wait(10)
+
+
+def test_pipeline_is_neither_paced_nor_looped_and_reconnected(pipelines, play):
+    with contextlib.closing(open_source("video:gstreamer:x ! appsink?line_rate=1&loop=9")) as source:
+        start = time.monotonic()
+        assert [block.shape for _, block in play(source, 144)] == [(48, 64)] * 3
+        assert time.monotonic() - start < 10
+        pipelines[0].goes_on.set()
+        reads = play(source, 144)
+        assert reads[-1][0].status is Status.OK
+        assert source.counters["reconnects"] == 1
+
+
+def test_pipeline_that_is_silent_is_closed_at_once(pipelines):
+    source = open_source("video:gstreamer:x ! appsink")
+    buffer = np.empty((48, 64), np.uint8)
+    assert [source.read(buffer, 0.05).status for _ in range(4)] == [Status.OK] * 3 + [Status.TIMEOUT]
+    start = time.monotonic()
+    source.close()
+    assert time.monotonic() - start < 5
+    assert not pipelines[0].is_released.is_set()
