@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from flawline.calibration.conformal import images_needed
-from flawline.runtime.cameras import Status, line_shape, open_source
+from flawline.calibration.web_flat_field import KnownFlatField
+from flawline.calibration.web_source import take_stretches
+from flawline.runtime.cameras import SCHEMES
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import list_images, read_image
-from flawline.runtime.memory import require
 from flawline.runtime.progress import progress
 
 Lines = npt.NDArray[np.uint8]
-
-MOST_LINES = 32_768
-"""Lines that are taken from a source."""
 
 _HELD_SHARE = 0.2
 _MOST_HELD_SHARE = 0.5
 _PARTS = 10
 """Stretches at least that the split can choose from, of web that is long enough."""
-
-_READ_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +38,7 @@ class Piece:
         lines: Its length.
         width: Pixels of a line.
         channels: 1 for grey, 3 for RGB.
-        sha256: Of its pixels.
+        sha256: Of these pixels.
     """
 
     name: str
@@ -61,18 +59,26 @@ class Piece:
         )
 
 
-def read_pieces(good: str) -> list[Piece]:
+def read_pieces(
+    good: str,
+    flat_field: KnownFlatField | None = None,
+    say: Callable[[str], object] = lambda line: None,
+) -> list[Piece]:
     """Good web.
 
     Args:
         good: A folder, whose images are pieces of their own, or the spec of a source, which is one web; its gaps divide it.
+        flat_field: Taken out of every line, if given, as the stream does it.
+        say: Takes each line that tells what was left out.
 
     Raises:
-        InputError: There is none, or it differs in width or mode.
+        InputError: There is none, or it differs in width or mode, or the flat field is of another.
         ResourceError: What a source gives would not fit into memory.
     """
-    path = Path(good)
-    pieces = _from_images(path) if path.exists() or ":" not in good else _from_source(good)
+    # A spec may be longer than a name that a file system can look up, and what has the name of a scheme is one.
+    kind, colon, _ = good.partition(":")
+    is_spec = bool(colon) and (kind in SCHEMES or not os.path.exists(good))  # noqa: PTH110 - never raises
+    pieces = _from_source(good, flat_field, say) if is_spec else _from_images(Path(good), flat_field)
     widths: dict[tuple[int, int], str] = {}
     for piece in pieces:
         widths.setdefault((piece.width, piece.channels), piece.name)
@@ -144,61 +150,37 @@ def _cut(piece: Piece, strip_lines: int, most_strips: int) -> Iterator[Piece]:
         yield piece.part(start, min(piece.lines, start + step))
 
 
-def _from_images(folder: Path) -> list[Piece]:
-    paths = [folder] if folder.is_file() else list_images(folder)
-    pieces = []
-    for path in progress(paths, label="checking"):
+def _from_images(folder: Path, flat_field: KnownFlatField | None) -> list[Piece]:
+    paths = [folder] if os.path.isfile(folder) else list_images(folder)  # noqa: PTH113 - never raises
+
+    def load(path: Path) -> Lines:
         pixels = read_image(path)
-        pieces.append(
-            Piece(
-                path.name,
-                lambda path=path: read_image(path),  # type: ignore[misc]
-                len(pixels),
-                pixels.shape[1],
-                1 if pixels.ndim == 2 else 3,
-                hashlib.sha256(pixels.tobytes()).hexdigest(),
-            )
-        )
-    return pieces
+        if flat_field is None:
+            return pixels
+        corrected = np.array(pixels, order="C")
+        flat_field.corrector(corrected.shape[1:])(corrected)
+        return corrected
+
+    return [_piece(path.name, load(path), partial(load, path)) for path in progress(paths, label="checking")]
 
 
-def _from_source(spec: str) -> list[Piece]:
-    source = open_source(spec)
-    try:
-        shape = line_shape(source)
-        # Blocks, and once more as the stretch they make.
-        require(2 * MOST_LINES * int(np.prod(shape)), f"{MOST_LINES} lines of {spec}", "use a narrower web")
-        buffer = np.empty((source.block_lines, *shape), np.uint8)
-        stretches: list[list[Lines]] = [[]]
-        line: int | None = None
-        taken = 0
-        while taken < MOST_LINES:
-            info = source.read(buffer, _READ_TIMEOUT_S)
-            if info.status is Status.END:
-                break
-            if info.status is Status.TIMEOUT:
-                raise InputError(f"source {spec!r} gives no lines; expected good web")
-            if info.status is not Status.OK or line not in (None, info.first_line):
-                stretches.append([])
-            line = info.first_line + info.lines
-            if info.status is Status.OK:
-                stretches[-1].append(buffer[: info.lines].copy())
-                taken += info.lines
-    finally:
-        source.close()
-    pieces = []
-    for number, blocks in enumerate(filter(None, stretches)):
-        pixels = np.concatenate(blocks)
-        pieces.append(
-            Piece(
-                f"stretch {number} of {spec}",
-                lambda pixels=pixels: pixels,  # type: ignore[misc]
-                len(pixels),
-                source.width,
-                source.channels,
-                hashlib.sha256(pixels.tobytes()).hexdigest(),
-            )
-        )
-    if not pieces:
-        raise InputError(f"source {spec!r} gives no lines; expected good web")
-    return pieces
+def _from_source(spec: str, flat_field: KnownFlatField | None, say: Callable[[str], object]) -> list[Piece]:
+    return [
+        _piece(f"stretch {number} of {spec}", pixels, partial(_same, pixels))
+        for number, pixels in enumerate(take_stretches(spec, flat_field, say))
+    ]
+
+
+def _piece(name: str, pixels: Lines, load: Callable[[], Lines]) -> Piece:
+    return Piece(
+        name,
+        load,
+        len(pixels),
+        pixels.shape[1],
+        1 if pixels.ndim == 2 else 3,
+        hashlib.sha256(pixels.tobytes()).hexdigest(),
+    )
+
+
+def _same(pixels: Lines) -> Lines:
+    return pixels

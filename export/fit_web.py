@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from flawline.calibration.good_web import GoodWeb, brightness
+from flawline.calibration.web_flat_field import KnownFlatField, read_flat_field
 from flawline.calibration.web_pieces import Piece, read_pieces, split_pieces
 from flawline.calibration.web_statistics import require_for_web, sampled_windows
 from flawline.export.converting import running
@@ -56,6 +57,7 @@ def fit_web_bundle(
     bundles.require_free(out)
     tie = options.statistics.tie
     require_for_web(options.statistics)
+    flat_field = read_flat_field(web.flat_field)
     backbone = open_backbone(
         options.backbone,
         layers=options.layers,
@@ -69,7 +71,7 @@ def fit_web_bundle(
     backbone = backbone._replace(binning=web.binning)
     map_stride = options.map_stride or web.binning * (backbone.map_stride or min(backbone.graph.strides))
     geometry = web_geometry(backbone.graph, map_stride, web)
-    pieces = read_pieces(good)
+    pieces = read_pieces(good, flat_field, say)
     if tie == "column":
         geometry = replace(geometry, tile_px=_up(pieces[0].width, geometry.stride))
     say(
@@ -79,7 +81,7 @@ def fit_web_bundle(
     fitted, held_out = split_pieces(
         pieces, geometry.strip_lines, false_reject_rate=options.false_reject_rate, seed=options.seed
     )
-    good_web = GoodWeb(pieces, geometry, _facts(geometry, web, fitted))
+    good_web = GoodWeb(pieces, geometry, _facts(geometry, web, flat_field, fitted))
     images = Images(good_web.windows(fitted), good_web.windows(held_out), good_web, held_out)
     say(
         f"{good_web.strips(fitted)} strips of good web to fit in {len(images.fitted)} windows, {good_web.strips(held_out)} strips "
@@ -143,7 +145,9 @@ def web_geometry(graph: FeatureGraph, map_stride: int, web: WebOptions) -> Geome
     )
 
 
-def _facts(geometry: Geometry, web: WebOptions, pieces: Sequence[Piece]) -> facts.Web:
+def _facts(
+    geometry: Geometry, web: WebOptions, flat_field: KnownFlatField | None, pieces: Sequence[Piece]
+) -> facts.Web:
     fact = facts.Web(
         halo=geometry.halo,
         ring=geometry.ring,
@@ -151,6 +155,7 @@ def _facts(geometry: Geometry, web: WebOptions, pieces: Sequence[Piece]) -> fact
         line_mm=web.line_mm,
         binning=web.binning,
         edges=None if web.margin_px is None else facts.Edges(margin_px=web.margin_px),
+        flat_field_sha256=msgspec.UNSET if flat_field is None else flat_field.sha256,
     )
     if web.shading_px is None:
         return fact

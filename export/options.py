@@ -3,6 +3,7 @@
 import math
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from flawline.calibration import projections
@@ -29,6 +30,7 @@ class WebOptions:
         margin_px: Pixels inside each edge of the web that are masked; None for a web that is not looked for edges.
         shading_px: What changes over more pixels than these is taken out as shading; None for nothing.
         binning: Pixels along each axis whose mean is one pixel for the network; all other lengths stay in pixels of the web.
+        flat_field: File of a flat field that is taken out of every line before anything else; None for none.
     """
 
     strip_lines: int = 256
@@ -38,6 +40,7 @@ class WebOptions:
     margin_px: int | None = 32
     shading_px: int | None = None
     binning: int = 1
+    flat_field: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuses numbers that no web could make sense of."""

@@ -29,8 +29,8 @@ from flawline.runtime.precisions import PRECISIONS
 # Options, by name, that say nothing to what --to asks for.
 _NEEDLESS = {
     None: ("batch", "workspace_mb", "dla"),
-    "engine": ("images", "factors", "form", "labelled", "skip_bad"),
-    "standalone": ("factors", "form", "labelled", "skip_bad", "batch", "workspace_mb", "dla"),
+    "engine": ("images", "flat_field", "factors", "form", "labelled", "skip_bad"),
+    "standalone": ("flat_field", "factors", "form", "labelled", "skip_bad", "batch", "workspace_mb", "dla"),
 }
 
 
@@ -47,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images",
         metavar="DIR",
         help="good images (or web) that the bundle was fitted on; with --to, more to compare on",
+    )
+    parser.add_argument(
+        "--flat-field", metavar="FILE", type=Path, help="the one that a bundle for a web was fitted with, if any"
     )
     parser.add_argument(
         "--labelled",
@@ -101,6 +104,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _add(options: argparse.Namespace) -> int:
+    from flawline.calibration.web_flat_field import read_flat_field, require_same_flat_field
     from flawline.calibration.web_pieces import read_pieces
     from flawline.export.addition import add_precision
     from flawline.export.labelled import read_labelled
@@ -116,8 +120,13 @@ def _add(options: argparse.Namespace) -> int:
         )
     if options.out is None:
         raise InputError(f"--precision {options.precision} needs --out, the bundle to make")
-    is_web = read(options.bundle).manifest.web is not None
-    images = read_pieces(options.images) if is_web else list_images(Path(options.images))
+    web = read(options.bundle).manifest.web
+    if web is not None:
+        flat_field = read_flat_field(options.flat_field)
+        require_same_flat_field(web, flat_field, options.bundle)
+    elif options.flat_field is not None:
+        raise InputError(f"--flat-field is for webs; {options.bundle} is for pictures")
+    images = list_images(Path(options.images)) if web is None else read_pieces(options.images, flat_field, _say)
     bundle = add_precision(
         options.bundle,
         options.precision,

@@ -37,6 +37,7 @@ _OF_WEBS = {
     "--shading": "shading_px",
     "--lane": "lane_px",
     "--binning": "binning",
+    "--flat-field": "flat_field",
 }
 
 
@@ -121,6 +122,12 @@ def add_web(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         type=int,
         help="take out changes of brightness over more pixels than these (default: none)",
+    )
+    web.add_argument(
+        "--flat-field",
+        metavar="FILE",
+        type=Path,
+        help="taken out of every line first, as in the stream: recordings hold raw pixels (`flawline camera flat-field` makes it)",
     )
     web.add_argument(
         "--lane",

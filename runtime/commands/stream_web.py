@@ -46,7 +46,6 @@ def run(
     from flawline.runtime.commands.stream import stop_on_signal
     from flawline.runtime.errors import InputError
     from flawline.runtime.stream.web_pipeline import WebStream
-    from flawline.runtime.web.flat_field import FlatFieldCorrector, load
     from flawline.runtime.web.inspector import WebInspector
 
     if options.threshold is not None and not math.isfinite(options.threshold):
@@ -67,11 +66,7 @@ def run(
             fallback=options.fallback,
         )
     )
-    corrector = None
-    if options.flat_field is not None:
-        from flawline.runtime.cameras import line_shape
-
-        corrector = FlatFieldCorrector(load(options.flat_field), line_shape(source))
+    corrector = web_options.corrector(options, bundle.manifest.web, source)
     stream = WebStream(
         inspector=inspector,
         threshold=bundle.manifest.threshold.score if options.threshold is None else options.threshold,

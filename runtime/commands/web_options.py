@@ -1,6 +1,7 @@
 """The options of `flawline stream` for an endless web, and what they mean in lines, pixels and millimetres."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from flawline.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from flawline.runtime.bundle import Web
+    from flawline.runtime.cameras import Source
+    from flawline.runtime.web.flat_field import FlatFieldCorrector
     from flawline.runtime.web.odometer import Odometer
 
 MAX_DEFECT_LINES = 4096
@@ -117,6 +120,34 @@ def pitches(options: argparse.Namespace, web: "Web | None") -> tuple[float | Non
                 "of what was learnt, so fit again at this pitch"
             )
     return known[0] if line_mm is None else line_mm, known[1] if pixel_mm is None else pixel_mm
+
+
+def corrector(options: argparse.Namespace, web: "Web | None", source: "Source") -> "FlatFieldCorrector | None":
+    """What takes the flat field out of every line; None for nothing.
+
+    It says so if none was taken out of the good web. Another one than then is right: references are taken anew.
+
+    Raises:
+        InputError: One was taken out of the good web, and none is given; or it is no flat field, or of other lines.
+    """
+    from flawline.runtime.cameras import line_shape
+    from flawline.runtime.web.flat_field import FlatFieldCorrector, load
+
+    is_fitted = web is not None and isinstance(web.flat_field_sha256, str)
+    if options.flat_field is None:
+        if is_fitted:
+            raise InputError(
+                "the bundle was fitted with a flat field; expected --flat-field FILE as well: the same, or a newer one of this "
+                "camera"
+            )
+        return None
+    made = FlatFieldCorrector(load(options.flat_field), line_shape(source))
+    if not is_fitted:
+        sys.stderr.write(
+            "flawline stream: the bundle was fitted without a flat field; --flat-field is right only if the good web came from "
+            "a camera that does it itself\n"
+        )
+    return made
 
 
 def odometer(options: argparse.Namespace, line_mm: float | None) -> "Odometer":

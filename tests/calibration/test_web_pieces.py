@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from flawline.calibration import web_pieces
+from flawline.__main__ import main
+from flawline.calibration.web_flat_field import read_flat_field
 from flawline.calibration.web_pieces import Piece, fingerprint, read_pieces, split_pieces
-from flawline.runtime.cameras import open_source
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import write_image
 
@@ -51,26 +51,6 @@ def test_a_source_is_one_web(folder):
     assert (joined.lines, joined.width, joined.channels) == (97, 32, 1)
 
 
-def test_a_gap_divides_a_source(folder, monkeypatch):
-    write_image(folder / "3.png", web(50, seed=3))
-
-    def open_then_break(spec):
-        source = open_source(spec)
-        (folder / "2.png").write_bytes(b"no image any more")
-        return source
-
-    monkeypatch.setattr(web_pieces, "open_source", open_then_break)
-    pieces = read_pieces(f"replay:{folder}?block=8")
-    assert [piece.lines for piece in pieces] == [64, 50]
-    np.testing.assert_array_equal(pieces[1].load(), web(50, seed=3))
-
-
-def test_no_more_than_so_many_lines_are_taken_from_a_source(folder, monkeypatch):
-    monkeypatch.setattr(web_pieces, "MOST_LINES", 64)
-    (joined,) = read_pieces(f"replay:{folder}?block=8&loop=forever")
-    assert joined.lines == 64
-
-
 def test_webs_of_two_widths_are_refused_by_name(folder):
     write_image(folder / "3.png", web(20, width=40))
     with pytest.raises(InputError, match=r"3\.png has lines of 40 px in 1 channels, 0\.png of 32 px in 1; expected"):
@@ -88,6 +68,60 @@ def test_what_is_not_there_is_refused(spec, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError):
         read_pieces(spec)
+
+
+@pytest.mark.parametrize("kind", ["pylon", "video"])
+def test_a_spec_may_be_longer_than_a_file_name(kind):
+    with pytest.raises(InputError):
+        read_pieces(f"{kind}:nowhere?" + "&".join(f"feature.Feature{number}=1" for number in range(30)))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ":y"])
+def test_a_name_too_long_for_a_file_is_refused(name):
+    with pytest.raises(InputError):
+        read_pieces(name)
+
+
+def test_a_folder_may_have_a_colon_in_its_name(folder):
+    renamed = folder.rename(folder.parent / "shift:2")
+    assert len(read_pieces(str(renamed))) == 3
+
+
+@pytest.fixture(scope="module")
+def flat_fields(tmp_path_factory):
+    """Of stripes, by the width of the line."""
+    return {width: read_flat_field(flat_field_of(tmp_path_factory.mktemp("flat"), width)) for width in (32, 33)}
+
+
+def flat_field_of(folder, width):
+    generator = np.random.default_rng(4)
+    dark, white = generator.integers(0, 30, width), generator.integers(100, 250, width)
+    for name, line in (("dark", dark), ("white", white)):
+        write_image(folder / f"{name}.png", np.tile(line.astype(np.uint8), (64, 1)))
+    references = ["--dark", str(folder / "dark.png"), "--white", str(folder / "white.png")]
+    assert main(["camera", "flat-field", *references, "--out", str(folder / "camera.flat")]) == 0
+    return folder / "camera.flat"
+
+
+def test_a_flat_field_is_taken_out_of_every_image_as_the_stream_does_it(folder, flat_fields):
+    flat_field = flat_fields[32]
+    raw, corrected = read_pieces(str(folder)), read_pieces(str(folder), flat_field)
+    (joined,) = read_pieces(f"replay:{folder}?block=7", flat_field)
+    expected = [np.array(piece.load()) for piece in raw]
+    for pixels in expected:
+        flat_field.corrector((32,))(pixels)
+    assert not np.array_equal(expected[0], raw[0].load())
+    for piece, pixels in zip(corrected, expected, strict=True):
+        np.testing.assert_array_equal(piece.load(), pixels)
+        np.testing.assert_array_equal(piece.load(), pixels)
+    np.testing.assert_array_equal(joined.load(), np.concatenate(expected))
+    assert not {piece.sha256 for piece in raw} & {piece.sha256 for piece in corrected}
+
+
+@pytest.mark.parametrize("prefix", ["", "replay:"])
+def test_a_flat_field_of_other_lines_is_refused(folder, flat_fields, prefix):
+    with pytest.raises(InputError, match="the flat field is of lines of 33 px grey, the camera's are of 32 px grey"):
+        read_pieces(prefix + str(folder), flat_fields[33])
 
 
 def lines_of(pieces):

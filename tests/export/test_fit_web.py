@@ -1,8 +1,10 @@
 """Detectors for an endless web, fitted on small webs and held to what one run over the whole web gives."""
 
+import hashlib
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import onnxruntime
@@ -13,6 +15,7 @@ from scipy import ndimage
 from flawline.__main__ import main
 from flawline.calibration import conformal
 from flawline.calibration.statistics import StatisticsOptions
+from flawline.calibration.web_flat_field import read_flat_field
 from flawline.calibration.web_pieces import read_pieces, split_pieces
 from flawline.export.addition import add_precision
 from flawline.export.fit import fit_bundle
@@ -457,6 +460,78 @@ def test_the_command_fits_adds_and_says_the_facts(network, good, tmp_path, capsy
     assert not (tmp_path / "web.onnx").exists()
 
 
+@pytest.fixture(scope="module")
+def striped(good, tmp_path_factory):
+    """Good web and a flawed one as an uneven camera sees them, its flat field, and both webs with that taken out."""
+    folder = tmp_path_factory.mktemp("striped")
+    random = np.random.default_rng(8)
+    dark, answer = random.integers(0, 20, WIDTH), random.uniform(0.6, 1.0, WIDTH)
+
+    def seen(pixels):
+        return np.clip(dark + answer * pixels.astype(np.float64), 0, 255).astype(np.uint8)
+
+    for name, level in (("dark", 0), ("white", 220)):
+        write_image(folder / f"{name}.png", seen(np.full((64, WIDTH), level, np.uint8)))
+    references = ["--dark", str(folder / "dark.png"), "--white", str(folder / "white.png")]
+    assert main(["camera", "flat-field", *references, "--out", str(folder / "camera.flat")]) == 0
+    correct = read_flat_field(folder / "camera.flat").corrector((WIDTH,))
+    flawed = weave(400, WIDTH, 99)
+    flaw(flawed, 190, 60)
+    for name in ("raw", "raw_flawed", "even", "even_flawed"):
+        (folder / name).mkdir()
+    for end, images in (
+        ("", {piece.name: piece.load() for piece in read_pieces(str(good))}),
+        ("_flawed", {"0.png": flawed}),
+    ):
+        for name, pixels in images.items():
+            lines = seen(pixels)
+            write_image(folder / f"raw{end}" / name, lines)
+            correct(lines)
+            write_image(folder / f"even{end}" / name, lines)
+    return folder
+
+
+def test_a_flat_field_is_taken_out_in_fit_and_stream_alike(network, striped, tmp_path, capsys):
+    flat_field = str(striped / "camera.flat")
+    raw, even = tmp_path / "raw.flaw", tmp_path / "even.flaw"
+    assert command(network, striped / "raw", raw, "--flat-field", flat_field) == 0
+    assert command(network, striped / "even", even) == 0
+    known, unknown = bundles.read(raw), bundles.read(even)
+    assert known.manifest.web.flat_field_sha256 == hashlib.sha256(Path(flat_field).read_bytes()).hexdigest()
+    assert unknown.manifest.web.flat_field_sha256 is msgspec.UNSET
+    for name, values in unknown.statistics.items():
+        np.testing.assert_array_equal(known.statistics[name], values)
+    defects = []
+    for bundle, web, more in ((raw, "raw_flawed", ["--flat-field", flat_field]), (even, "even_flawed", [])):
+        capsys.readouterr()
+        source = f"replay:{striped / web}"
+        assert main(["stream", str(bundle), "--source", source, "--json", "--backend", "onnxruntime", *more]) == 0
+        told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        defects.append([(event["box"], event["peak"]) for event in told if event["type"] == "defect"])
+    assert defects[0] == defects[1] != []
+
+
+def test_a_precision_is_added_with_the_flat_field_of_the_fit_alone(network, striped, tmp_path, capsys):
+    flat_field, other = striped / "camera.flat", tmp_path / "other.flat"
+    references = ["--dark", str(striped / "dark.png"), "--white", str(next((striped / "even_flawed").iterdir()))]
+    assert main(["camera", "flat-field", *references, "--out", str(other)]) == 0
+    out, without, added = tmp_path / "web.flaw", tmp_path / "without.flaw", tmp_path / "int8.flaw"
+    assert command(network, striped / "raw", out, "--flat-field", str(flat_field)) == 0
+    assert command(network, striped / "raw", without) == 0
+
+    def export(bundle, *more):
+        capsys.readouterr()
+        words = ["--precision", "int8", "--images", str(striped / "raw"), "--out", str(added), *more]
+        return main(["export", str(bundle), *words])
+
+    refused(capsys, export(out), "web.flaw was fitted with a flat field; expected --flat-field with the same file")
+    refused(capsys, export(out, "--flat-field", str(other)), "web.flaw was fitted with another flat field")
+    refused(capsys, export(without, "--flat-field", str(flat_field)), "without.flaw was fitted without a flat field")
+    assert not added.exists()
+    assert export(out, "--flat-field", str(flat_field)) == 0
+    assert bundles.read(added).manifest.web == bundles.read(out).manifest.web
+
+
 def refused(capsys, status, message):
     captured = capsys.readouterr()
     assert (status, captured.out) == (2, "")
@@ -478,6 +553,7 @@ def refused(capsys, status, message):
         (("--shading", "0"), "shading of 0 px; expected 1 to 65536"),
         (("--binning", "0"), "bins of 0 px; expected 1 to 64"),
         (("--shrinkage", "oas"), "--shrinkage oas is for pictures"),
+        (("--flat-field", "nowhere.flat"), "nowhere.flat cannot be read"),
         (("--map-stride", "3"), "a map stride of 3 px; expected a divisor of 8"),
         (("--group-by", "x"), "--group-by is for folders of images"),
         (("--false-reject-rate", "0.001"), "needs 999 held-out strips, but no more than half"),
@@ -508,6 +584,7 @@ def test_lanes_narrower_than_a_column_or_as_wide_as_the_web_are_refused(network,
         ("--line-pitch-mm", "1"),
         ("--binning", "2"),
         ("--lane", "32"),
+        ("--flat-field", "camera.flat"),
     ],
 )
 def test_options_of_webs_need_web(good, tmp_path, capsys, more):

@@ -230,6 +230,36 @@ def test_a_flat_field_of_another_width_is_refused(bundle, web, tmp_path, capsys)
     assert "150" in output.err
 
 
+@pytest.fixture
+def flat_field(tmp_path) -> str:
+    """Of stripes, made by the command."""
+    random = np.random.default_rng(5)
+    dark, white = random.integers(0, 20, WIDTH), random.integers(150, 250, WIDTH)
+    for name, line in (("dark", dark), ("white", white)):
+        write_image(tmp_path / f"{name}.png", np.tile(line.astype(np.uint8), (64, 1)))
+    references = ["--dark", str(tmp_path / "dark.png"), "--white", str(tmp_path / "white.png")]
+    assert main(["camera", "flat-field", *references, "--out", str(tmp_path / "camera.flat")]) == 0
+    return str(tmp_path / "camera.flat")
+
+
+def test_a_bundle_fitted_with_a_flat_field_is_not_streamed_without_one(web_bundle, web, flat_field, capsys):
+    fitted = str(web_bundle(flat_field_sha256="5f" * 32).path)
+    capsys.readouterr()
+    assert main(arguments(fitted, web)) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    assert "the bundle was fitted with a flat field; expected --flat-field FILE as well" in output.err
+    assert main(arguments(fitted, web, "--flat-field", flat_field)) == 0
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_flat_field_that_was_not_taken_out_of_the_good_web_is_warned_of(bundle, web, flat_field, capsys):
+    capsys.readouterr()
+    assert main(arguments(bundle, web, "--flat-field", flat_field)) == 0
+    assert "fitted without a flat field; --flat-field is right only if" in capsys.readouterr().err.splitlines()[0]
+
+
 def test_a_colour_web_for_a_grey_bundle_is_refused(bundle, tmp_path, capsys):
     write_image(tmp_path / "web.png", texture(64, WIDTH, 3))
     assert main(arguments(bundle, tmp_path / "web.png")) == 2
