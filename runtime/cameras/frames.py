@@ -124,6 +124,8 @@ class FrameSource:
         options: How it is read.
     """
 
+    has_encoder = False
+
     def __init__(self, device: Device, spec: str, options: CameraOptions = _AS_IT_IS) -> None:
         self.spec = spec
         self.width = 0

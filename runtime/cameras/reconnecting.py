@@ -30,6 +30,8 @@ class ReconnectingSource:
         longest_pause_s: Longest pause, seconds; 0 for no attempt: the error goes on to the reader.
     """
 
+    has_encoder = False
+
     def __init__(
         self,
         open_camera: Callable[[], Source],

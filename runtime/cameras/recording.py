@@ -143,6 +143,7 @@ class RecordingSource:
         self.channels = 0
         self.block_lines = 0
         self.line_rate = line_rate
+        self.has_encoder = False
         self.counters = {"lines_sent": 0, "blocks_played": 0, "blocks_damaged": 0}
         self._folder = folder
         self._index: BufferedReader | None = None
@@ -208,6 +209,7 @@ class RecordingSource:
                         f"{where}, line {count}: {entry.lines} lines up to byte {end} of {pixel_bytes}, "
                         f"in blocks of {header.block_lines}; expected what {PIXELS} holds: it is truncated"
                     )
+            self.has_encoder |= entry.encoder is not None
             found.extend((entry.number, entry.first_line, entry.first_line + entry.lines, place))
             place = self._index.tell()
         if len(line) == _LONGEST_BYTES:

@@ -50,6 +50,8 @@ class ReplaySource:
         spec: The words it was named by, for reports.
     """
 
+    has_encoder = False
+
     def __init__(self, folder: Path, options: ReplayOptions, spec: str = "") -> None:
         self.spec = spec or f"replay:{folder}"
         self.width = 0

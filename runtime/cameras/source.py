@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from flawline.runtime.errors import FlawlineError
+from flawline.runtime.errors import FlawlineError, InputError
 
 
 class CameraLostError(FlawlineError):
@@ -59,6 +59,9 @@ class BlockInfo(NamedTuple):
 
 class Source(Protocol):
     """A source of lines. Only one thread at a time uses it.
+
+    One whose blocks have no encoder counts may say so once it is open, by an attribute `has_encoder` that is False: see
+    `require_encoder`.
 
     Attributes:
         spec: The words it was named by, for reports.
@@ -118,6 +121,19 @@ def opened(source: Source) -> Source:
         source.close()
         raise
     return source
+
+
+def require_encoder(source: Source) -> None:
+    """Refuses an open source that says that it gives no encoder counts; one that says nothing is believed to.
+
+    Raises:
+        InputError: It gives none.
+    """
+    if not getattr(source, "has_encoder", True):
+        raise InputError(
+            f"{source.spec} gives no encoder counts: no camera does as yet, only a recording that has them; expected the line "
+            "pitch instead of --mm-per-count: where the encoder triggers the lines, every line is one pitch"
+        )
 
 
 def line_shape(source: Source) -> tuple[int, ...]:

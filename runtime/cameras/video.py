@@ -95,6 +95,8 @@ class VideoSource:
         spec: The words it was named by, for reports.
     """
 
+    has_encoder = False
+
     def __init__(self, address: str, options: VideoOptions, spec: str = "") -> None:
         self.spec = spec or f"video:{address}"
         self.width = 0

@@ -42,6 +42,7 @@ def run(
         FlawlineError: See `WebStream.run`.
         InputError: Options do not go together or with the bundle.
     """
+    from flawline.runtime.cameras import require_encoder
     from flawline.runtime.commands import web_options
     from flawline.runtime.commands.stream import stop_on_signal
     from flawline.runtime.errors import InputError
@@ -52,6 +53,8 @@ def run(
         raise InputError(f"threshold is {options.threshold}; expected a finite score")
     line_mm, pixel_mm = web_options.pitches(options, bundle.manifest.web)
     odometer = web_options.odometer(options, line_mm)
+    if odometer.has_encoder:
+        require_encoder(source)
     largest = options.max_defect_lines or web_options.MAX_DEFECT_LINES, source.width
     merge_px = web_options.merge_px(options, line_mm, pixel_mm, largest)
     min_area_px = web_options.min_area_px(options, line_mm, pixel_mm, largest)

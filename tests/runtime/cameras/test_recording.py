@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flawline.runtime.cameras import BlockInfo, Status, line_shape, open_source
+from flawline.runtime.cameras import BlockInfo, Status, line_shape, open_source, require_encoder
 from flawline.runtime.cameras.recording import INDEX, PIXELS, RecordingSource, open_replay
 from flawline.runtime.cameras.replay import ReplayOptions, ReplaySource
 from flawline.runtime.errors import InputError
@@ -95,6 +95,7 @@ def test_recording_plays_as_the_stream_was_bit_for_bit(tmp_path, channels):
     with closing(open_replay(str(tmp_path), ReplayOptions(), "")) as source:
         source.open()
         assert (source.width, source.channels, source.block_lines) == (24, channels, BLOCK)
+        require_encoder(source)
         second, again = streamed(source)
     assert second == first
     for name in ("next_line", "reversed_lines", "repeated_lines", "missing_lines"):
@@ -265,6 +266,13 @@ def test_replay_of_a_folder_with_a_recording_plays_it(recording):
         assert source.read(np.zeros((BLOCK, 24), np.uint8), 1).lines == 8
     with pytest.raises(InputError, match="for a recording; expected line_rate alone"):
         open_source(f"replay:{recording}?block=32")
+
+
+def test_recording_without_counts_is_refused_where_an_encoder_is_needed(recording):
+    with closing(open_source(f"replay:{recording}")) as source:
+        with pytest.raises(InputError, match="gives no encoder counts") as raised:
+            require_encoder(source)
+        assert "\n" not in str(raised.value)
 
 
 def test_folder_of_images_is_still_one_of_images(tmp_path, recording):
