@@ -1,5 +1,6 @@
 """Reads a source as fast as it sends and keeps nothing: what rate is held, what is lost, and why."""
 
+import math
 import threading
 import time
 from collections import Counter
@@ -8,7 +9,9 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
+from flawline.runtime.cameras.numbering import Delay
 from flawline.runtime.cameras.source import BlockInfo, Source, Status, line_shape
+from flawline.runtime.memory import require
 from flawline.runtime.stream.histogram import Histogram, Percentiles
 
 _READ_TIMEOUT_S = 0.2
@@ -32,6 +35,8 @@ class Trial(msgspec.Struct, frozen=True):
         details: The first explanation of each reason.
         timeouts: Reads in which nothing came within 0.2 s.
         gap_ms: Times between the arrivals of blocks; None if fewer than two came.
+        delay_ms: From the source's time of a block until it was read, beyond what the fastest blocks took; None if none
+            came.
         counters: The source's own.
     """
 
@@ -48,6 +53,7 @@ class Trial(msgspec.Struct, frozen=True):
     details: Mapping[str, str]
     timeouts: int
     gap_ms: Percentiles | None
+    delay_ms: Percentiles | None
     counters: Mapping[str, int]
 
     @property
@@ -69,9 +75,15 @@ def try_source(source: Source, seconds: float, stop: threading.Event) -> Trial:
 
     Raises:
         FlawlineError: The source cannot go on.
+        ResourceError: A block would not fit into memory.
     """
+    require(
+        source.block_lines * math.prod(line_shape(source)),
+        f"a block of {source.block_lines} lines of {source.spec}",
+        "ask for smaller ones",
+    )
     buffer = np.zeros((source.block_lines, *line_shape(source)), np.uint8)
-    gaps = Histogram()
+    gaps, delays, delay = Histogram(), Histogram(), Delay()
     lost: Counter[str] = Counter()
     details: dict[str, str] = {}
     received = timeouts = 0
@@ -86,6 +98,7 @@ def try_source(source: Source, seconds: float, stop: threading.Event) -> Trial:
             timeouts += 1
         elif info.status is Status.OK:
             received += info.lines
+            delays.add(delay.of(info.camera_time_ns, time.monotonic_ns()))
             if last is not None:
                 gaps.add(info.arrival_time_ns - last.arrival_time_ns)
             first, last = first or info, info
@@ -110,5 +123,6 @@ def try_source(source: Source, seconds: float, stop: threading.Event) -> Trial:
         details=details,
         timeouts=timeouts,
         gap_ms=gaps.percentiles(),
+        delay_ms=delays.percentiles(),
         counters=dict(source.counters),
     )

@@ -4,6 +4,7 @@ A camera, or what stands for one, is named KIND:ADDRESS?PARAMETER=VALUE&...:
 
   replay:DIR                        images, or a recording
   video:FILE                        a video, a sequence such as web/%04d.png, /dev/video0, gstreamer:PIPELINE
+  aravis:IP                         a GigE Vision or USB3 Vision camera   (apt-get install libaravis-0.8-0)
   pylon:SERIAL                      a Basler camera                  (pip install 'flawline[pylon]')
   gentl:SERIAL?producer=FILE.cti    a camera by its GenTL producer   (pip install 'flawline[gentl]')
 

@@ -1,7 +1,8 @@
 """Reads a camera as fast as it sends, and tells the rate that was held, what was lost, and why.
 
 Lines are thrown away once they are here: what is lost in this test is lost by camera, wire, library or reader.
-A gap between blocks that is far longer than the usual one shows where a stream would wait.
+A gap between blocks that is far longer than the usual one shows where a stream would wait. Delays are from the camera's time
+of a block until it was read, without what the fastest blocks take as well: clocks of camera and host have no common zero.
 
 Exit status 1 if lines were lost, or if none came.
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flawline.runtime.cameras.trial import Trial
+    from flawline.runtime.stream.histogram import Percentiles
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +51,10 @@ def run(options: argparse.Namespace) -> int:
     return 0 if trial.is_passed else 1
 
 
+def _times(times: "Percentiles") -> str:
+    return f"p50 {times.p50:.2f} ms, p99 {times.p99:.2f} ms, longest {times.max:.2f} ms"
+
+
 def _lines(trial: "Trial") -> list[str]:
     pixels = "grey" if trial.channels == 1 else "RGB"
     lines = [
@@ -60,10 +66,9 @@ def _lines(trial: "Trial") -> list[str]:
         asked = "as fast as it sends" if trial.line_rate_asked is None else f"{trial.line_rate_asked:.0f} asked for"
         lines.append(f"  rate      {trial.line_rate_held:.0f} lines/s ({asked}), {trial.megabytes_per_s:.1f} MB/s")
     if trial.gap_ms is not None:
-        gap = trial.gap_ms
-        lines.append(
-            f"  gaps      between blocks: p50 {gap.p50:.2f} ms, p99 {gap.p99:.2f} ms, longest {gap.max:.2f} ms"
-        )
+        lines.append(f"  gaps      between blocks: {_times(trial.gap_ms)}")
+    if trial.delay_ms is not None:
+        lines.append(f"  delays    until read, beyond the fastest block: {_times(trial.delay_ms)}")
     lines += [
         f"  lost      {count} lines: {reason}" + (f" ({trial.details[reason]})" if trial.details[reason] else "")
         for reason, count in trial.lines_lost.items()

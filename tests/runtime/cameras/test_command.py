@@ -1,13 +1,18 @@
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from flawline.__main__ import main
+from flawline.runtime import memory
+from flawline.runtime.cameras import SCHEMES, open_source
+from flawline.runtime.cameras.trial import try_source
 
 SMALL = "pylon:any?width=64&block=16&feature.ExposureTimeAbs=100"
 
@@ -52,7 +57,48 @@ def test_test_tells_the_rate_and_every_line(web, capsys):
     assert trial["line_rate_asked"] == 2000
     # The last block may be late on a busy machine, and is never early.
     assert 500 < trial["line_rate_held"] < 2100
-    assert 0 < trial["gap_ms"]["p50"] <= trial["gap_ms"]["p99"] <= trial["gap_ms"]["max"]
+    for times in (trial["gap_ms"], trial["delay_ms"]):
+        assert 0 < times["p50"] <= times["p99"] <= times["max"]
+
+
+def test_delay_is_that_of_the_reading_beyond_the_fastest_block(web):
+    class LateSource:
+        """The replay of a web, of whose blocks every fifth comes 30 ms late."""
+
+        def __init__(self, source) -> None:
+            self._source, self._reads = source, 0
+
+        def __getattr__(self, name):
+            return getattr(self._source, name)
+
+        def read(self, into, timeout_s):
+            info = self._source.read(into, timeout_s)
+            self._reads += 1
+            time.sleep(0.03 if self._reads % 5 == 0 else 0)
+            return info
+
+    with contextlib.closing(open_source(f"replay:{web[0]}?line_rate=200&block=10&loop=2")) as source:
+        trial = try_source(LateSource(source), 10, threading.Event())
+    assert trial.delay_ms.max > 29
+    assert trial.delay_ms.p50 < 25
+
+
+def test_block_that_would_not_fit_into_memory_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10**9)
+    header = {"recording": 1, "spec": "x", "width": 1 << 20, "channels": 3, "block_lines": 1 << 16}
+    (tmp_path / "recording.jsonl").write_text(json.dumps(header) + "\n")
+    (tmp_path / "lines.raw").write_bytes(b"")
+    assert main(["camera", "test", f"replay:{tmp_path}"]) == 2
+    error = capsys.readouterr().err
+    assert "a block of 65536 lines" in error
+    assert error.count("\n") == 1
+
+
+def test_help_names_every_kind_of_camera(capsys):
+    with pytest.raises(SystemExit):
+        main(["camera", "--help"])
+    text = capsys.readouterr().out
+    assert all(f"  {kind}:" in text for kind in SCHEMES)
 
 
 def test_lost_lines_are_told_with_their_reason_and_exit_status_1(pylon_cameras, capsys):
