@@ -34,6 +34,10 @@ else:
     threadpoolctl = LazyModule("threadpoolctl", "pip install 'flawline[fit]'")
 
 
+_MUCH_CONTEXT = 8
+"""Times that a pixel goes through the network: the default tiles of the networks with a name stay below, without binning."""
+
+
 def fit_web_bundle(
     good: str, out: Path, options: FitOptions, web: WebOptions, say: Say = lambda line: None
 ) -> bundles.Bundle:
@@ -78,6 +82,9 @@ def fit_web_bundle(
         f"the network sees {geometry.halo - geometry.ring} px around a position: strips of {geometry.strip_lines} lines and tiles "
         f"of {geometry.tile_px} px, each with {geometry.halo} px of context"
     )
+    times = float(np.prod(geometry.window)) / (geometry.strip_lines * geometry.tile_px)
+    if times > _MUCH_CONTEXT:
+        say(f"with its context the web goes through the network {times:.0f} times: wider tiles (--tile) are faster")
     fitted, held_out = split_pieces(
         pieces, geometry.strip_lines, false_reject_rate=options.false_reject_rate, seed=options.seed
     )

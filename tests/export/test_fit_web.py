@@ -566,6 +566,16 @@ def test_what_does_not_go_with_a_web_is_one_line_and_exit_2(network, good, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("size", "is_told"), [("8", True), ("64", False)])
+def test_tiles_that_are_mostly_context_are_told(network, good, tmp_path, capsys, size, is_told):
+    # Refused later on, for want of strips.
+    more = ("--strip-lines", size, "--tile", size, "--false-reject-rate", "0.001")
+    assert command(network, good, tmp_path / "web.flaw", *more) == 2
+    said = capsys.readouterr().err
+    # 8 px with 16 px of context on both sides are 40 px.
+    assert ("the web goes through the network 25 times: wider tiles (--tile) are faster" in said) is is_told
+
+
 @pytest.mark.parametrize("lane", ["0", "-8", "3", "150"])
 def test_lanes_narrower_than_a_column_or_as_wide_as_the_web_are_refused(network, good, tmp_path, capsys, lane):
     options = "--tie column --strip-lines 32 --false-reject-rate 0.1 --no-edges --layers fine,coarse --lane"
