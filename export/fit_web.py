@@ -84,7 +84,10 @@ def fit_web_bundle(
     )
     times = float(np.prod(geometry.window)) / (geometry.strip_lines * geometry.tile_px)
     if times > _MUCH_CONTEXT:
-        say(f"with its context the web goes through the network {times:.0f} times: wider tiles (--tile) or higher strips (--strip-lines) are faster")
+        say(
+            f"with its context the web goes through the network {times:.0f} times: wider tiles (--tile) or higher strips "
+            "(--strip-lines) are faster"
+        )
     fitted, held_out = split_pieces(
         pieces, geometry.strip_lines, false_reject_rate=options.false_reject_rate, seed=options.seed
     )

@@ -573,7 +573,10 @@ def test_tiles_that_are_mostly_context_are_told(network, good, tmp_path, capsys,
     assert command(network, good, tmp_path / "web.flaw", *more) == 2
     said = capsys.readouterr().err
     # 8 px with 16 px of context on both sides are 40 px.
-    assert ("the web goes through the network 25 times: wider tiles (--tile) or higher strips (--strip-lines) are faster" in said) is is_told
+    assert (
+        "the web goes through the network 25 times: wider tiles (--tile) or higher strips (--strip-lines) are faster"
+        in said
+    ) is is_told
 
 
 @pytest.mark.parametrize("lane", ["0", "-8", "3", "150"])
