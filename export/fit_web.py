@@ -33,9 +33,11 @@ if TYPE_CHECKING:
 else:
     threadpoolctl = LazyModule("threadpoolctl", "pip install 'flawline[fit]'")
 
+_CONTEXTS = 4
+"""Width of a tile in contexts where none is given: half as much again then goes through the network."""
 
 _MUCH_CONTEXT = 8
-"""Times that a pixel goes through the network: the default tiles of the networks with a name stay below, without binning."""
+"""Times that a pixel goes through the network, from which on it is said."""
 
 
 def fit_web_bundle(
@@ -76,8 +78,9 @@ def fit_web_bundle(
     map_stride = options.map_stride or web.binning * (backbone.map_stride or min(backbone.graph.strides))
     geometry = web_geometry(backbone.graph, map_stride, web)
     pieces = read_pieces(good, flat_field, say)
-    if tie == "column":
-        geometry = replace(geometry, tile_px=_up(pieces[0].width, geometry.stride))
+    whole = _up(pieces[0].width, geometry.stride)
+    if tie == "column" or (web.tile_px is None and geometry.tile_px > whole):
+        geometry = replace(geometry, tile_px=whole)
     say(
         f"the network sees {geometry.halo - geometry.ring} px around a position: strips of {geometry.strip_lines} lines and tiles "
         f"of {geometry.tile_px} px, each with {geometry.halo} px of context"
@@ -145,10 +148,11 @@ def web_geometry(graph: FeatureGraph, map_stride: int, web: WebOptions) -> Geome
     if stride % map_stride:
         raise InputError(f"a map stride of {map_stride} px; expected a divisor of {stride}, the network's total stride")
     ring = stride if len({max(field.stride * binning, map_stride) for field in fields}) > 1 else 0
+    halo = _up(max(1, *(field.radius * binning for field in fields)), stride) + ring
     return Geometry(
         strip_lines=_up(web.strip_lines, stride),
-        tile_px=_up(web.tile_px, stride),
-        halo=_up(max(1, *(field.radius * binning for field in fields)), stride) + ring,
+        tile_px=_CONTEXTS * halo if web.tile_px is None else _up(web.tile_px, stride),
+        halo=halo,
         ring=ring,
         stride=stride,
         map_stride=map_stride,

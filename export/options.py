@@ -24,7 +24,8 @@ class WebOptions:
 
     Attributes:
         strip_lines: Height of the strips whose maxima the threshold is calibrated on; rounded up to the network's stride.
-        tile_px: Width of a tile, likewise; the whole web for the tie `column`.
+        tile_px: Width of a tile, likewise; the whole web for the tie `column`. Four times the context, if None, so that half as much
+            again goes through the network, or the web if that is narrower.
         pixel_mm: Distance of neighbouring pixels, if known.
         line_mm: Travel of the web per line, if known.
         margin_px: Pixels inside each edge of the web that are masked; None for a web that is not looked for edges.
@@ -34,7 +35,7 @@ class WebOptions:
     """
 
     strip_lines: int = 256
-    tile_px: int = 256
+    tile_px: int | None = None
     pixel_mm: float | None = None
     line_mm: float | None = None
     margin_px: int | None = 32
@@ -46,7 +47,7 @@ class WebOptions:
         """Refuses numbers that no web could make sense of."""
         for name, value, most in (
             ("strips", self.strip_lines, 8192),
-            ("tiles", self.tile_px, 16384),
+            ("tiles", 1 if self.tile_px is None else self.tile_px, 16384),
             ("shading", 1 if self.shading_px is None else self.shading_px, 65536),
             ("bins", self.binning, 64),
         ):

@@ -96,7 +96,7 @@ def add_web(parser: argparse.ArgumentParser) -> None:
         "--strip-lines", metavar="N", type=int, help=f"height of a strip (default: {default.strip_lines} lines)"
     )
     web.add_argument(
-        "--tile", dest="tile_px", metavar="PX", type=int, help=f"width of a tile (default: {default.tile_px} px)"
+        "--tile", dest="tile_px", metavar="PX", type=int, help="width of a tile (default: four times the context)"
     )
     web.add_argument(
         "--pixel-pitch-mm", dest="pixel_mm", metavar="MM", type=float, help="distance of neighbouring pixels"

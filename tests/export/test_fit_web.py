@@ -364,6 +364,13 @@ def binned(network, good, tmp_path_factory):
     return fit(network, good, tmp_path_factory.mktemp("binned") / "web.flaw", web={"binning": 2})
 
 
+def test_a_tile_is_four_contexts_wide_where_nothing_is_asked_or_as_the_web(network, good, tmp_path):
+    for name, web, width in (("plain", {}, 64), ("binned", {"binning": 4}, 160)):
+        bundle = fit(network, good, tmp_path / name, web={"tile_px": None, **web})
+        halo = bundle.manifest.web.halo
+        assert bundle.manifest.input.width - 2 * halo == width == min(4 * halo, 160)
+
+
 def test_binning_multiplies_every_length_of_the_network(binned, capsys):
     manifest = binned.manifest
     assert (manifest.web.binning, manifest.network.total_stride) == (2, 2 * STRIDE)
