@@ -52,15 +52,13 @@ class Snapshots:
             peaks: Row and column of the peak of each open region.
             view: What can be seen.
         """
-        before, self._kept = self._kept, {}
+        peaks = list(peaks)
+        self._kept = {peak: self._kept[peak] for peak in peaks if peak in self._kept}
         for peak in peaks:
-            picture = before.get(peak)
             if len(self._kept) >= self._most:
                 return
-            if picture is None and (crop := self._crop(peak, view)) is not None:
-                picture = crop.copy()
-            if picture is not None:
-                self._kept[peak] = picture
+            if peak not in self._kept and (crop := self._crop(peak, view)) is not None:
+                self._kept[peak] = crop.copy()
 
     def of(self, peak: tuple[int, int], view: View | None = None) -> Pixels | None:
         """The picture of a region that is reported: the one that was kept, or a part of the view, or None.

@@ -45,3 +45,12 @@ def test_no_more_than_so_many_are_kept():
     assert snapshots.of((3, 10)) is None
     snapshots.keep(peaks[5:], view(400))  # out of sight
     assert len(snapshots) == 0
+
+
+def test_a_new_region_does_not_push_out_the_picture_of_an_older_one():
+    snapshots = Snapshots(1, size_px=8, most=3)
+    old = [(row, 10) for row in (20, 21, 22)]
+    snapshots.keep(old, view(0))
+    snapshots.keep([(30, 10), *old], view(0))
+    assert all(snapshots.of(peak) is not None for peak in old)
+    assert snapshots.of((30, 10)) is None
