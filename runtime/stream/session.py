@@ -27,7 +27,8 @@ def stream(
         source: An open source.
         ring: Empty.
         stop: Ends the stream when set; is set when the stream is over.
-        inspect: Takes from the ring until it is empty, or enough is seen; gives the reason why it ended.
+        inspect: Takes from the ring until it is empty, or enough is seen; gives the reason why it ended. What it raises but for
+            a DeviceError is the source's fault: what came cannot be streamed.
         close: Called when nothing more is inspected.
         summarise: Gives the account, at the very end, and tells it to whom it concerns.
 
@@ -35,17 +36,17 @@ def stream(
         The account.
 
     Raises:
-        FlawlineError: The source failed for good; the account has been told.
+        FlawlineError: The source failed for good, or gives what cannot be streamed; the account has been told.
         DeviceError: The GPU failed; likewise.
     """
     acquisition = Acquisition(source, ring, stop)
-    device_error: DeviceError | None = None
+    error: FlawlineError | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="acquisition") as executor:
         acquiring = executor.submit(acquisition.run)
         try:
             ended = inspect()
-        except DeviceError as error:
-            ended, device_error = "detector_failed", error
+        except FlawlineError as raised:
+            ended, error = "detector_failed" if isinstance(raised, DeviceError) else "source_failed", raised
         finally:
             stop.set()
             ring.close()
@@ -58,6 +59,6 @@ def stream(
     summary = summarise(ended, acquisition)
     if failure is not None:
         raise failure
-    if device_error is not None:
-        raise device_error
+    if error is not None:
+        raise error
     return summary
