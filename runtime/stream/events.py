@@ -211,7 +211,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
         parts_unscored: Parts of which such lines were told, by reason. Likewise.
         lines_masked: Scored lines without web between the edges, in steps of the map's rows. Webs only.
         lines_flagged: Scored lines whose context was made up in part, likewise. Webs only.
-        gaps: Times that the web was not seen or not scored. Webs only.
+        gaps: Times that the web was not seen or not scored; a gap that follows another one is the same. Webs only.
         gap_lines: Web lines in them. Webs only.
         gap_mm: Their length, millimetres, if the pitch is known. Webs only.
         left_edge: Wander of the web's left edge; None if edges are not looked for, or no line was inspected. Webs only.

@@ -21,8 +21,11 @@ from flawline.runtime.web.flat_field import FlatFieldCorrector
 from flawline.runtime.web.geometry import Geometry
 from flawline.runtime.web.history import BYTES_PER_LINE
 from flawline.runtime.web.inspector import InspectedStrip, WebInspector
-from flawline.runtime.web.odometer import Missing, Odometer
+from flawline.runtime.web.odometer import Missing, Odometer, Stretch
 from flawline.runtime.web.recorder import Recorder
+
+NOWHERE = 1 << 62
+"""The web line of what has no place on the web."""
 
 
 @dataclass(kw_only=True)
@@ -165,6 +168,8 @@ class _Inspection:
         )
         self._received = 0
         self._complete_ns = 0
+        self._origin: int | None = None  # the recorded block from which positions are counted
+        self._has_begun = False
 
     def run(self, ring: Ring) -> Ending:
         """Inspects until the ring is empty and its producer has finished, or enough was seen."""
@@ -223,22 +228,21 @@ class _Inspection:
 
     def _lose(self, loss: Loss) -> None:
         missing = self._odometer.lost(loss.first_line, loss.lines)
-        self._report.loss(loss, missing)
+        if missing is None:
+            first_line, lines = self._odometer.next_line or 0, 0
+        else:
+            self._end()  # defects before the gap are told before it
+            first_line, lines = missing
+        self._report.loss(loss, first_line, lines)
         if self._settings.recorder is not None:
-            self._settings.recorder.lose(loss, self._odometer.next_line if missing is None else missing.first_line)
-        if missing is not None:
-            self._end()
+            self._settings.recorder.lose(loss, self._web_line if missing is None else first_line)
 
     def _take(self, block: Block) -> None:
         info, settings = block.info, self._settings
         self._report.received(info.lines)
         stretch = self._odometer.locate(info)
         if settings.recorder is not None:
-            web_line = self._odometer.next_line if stretch is None else stretch.first_line
-            settings.recorder.add(block.pixels, info, web_line)
-            if not self._received and web_line is not None:
-                # Played again, positions are counted from the first block as well.
-                settings.recorder.keep(web_line, web_line, margin_lines=0)
+            self._record(settings.recorder, block, stretch)
         if stretch is None:
             return
         lines = block.pixels[stretch.rows]
@@ -252,6 +256,22 @@ class _Inspection:
             self._report.unseen(Missing(expected, stretch.first_line - expected), info.first_line)
         self._finder.history.arrived(stretch.first_line, len(lines), info.camera_time_ns, info.arrival_time_ns)
         self._inspect(self._inspector.add(lines, stretch.first_line))
+
+    def _record(self, recorder: Recorder, block: Block, stretch: Stretch | None) -> None:
+        number = recorder.add(block.pixels, block.info, self._web_line if stretch is None else stretch.first_line)
+        if self._has_begun:
+            return
+        # Played again, positions are counted from the first new web as well, or from where the web had run back to before.
+        if stretch is None or self._origin is None:
+            self._origin = number
+        if stretch is not None:
+            recorder.keep_since(self._origin)
+            self._has_begun = True
+
+    @property
+    def _web_line(self) -> int:
+        """Where the web goes on; nowhere near a defect before it has begun."""
+        return NOWHERE if self._odometer.next_line is None else self._odometer.next_line
 
     def _end(self) -> None:
         """A stretch of web is over."""
@@ -274,12 +294,11 @@ class _Inspection:
                     rejected=self._finder.rejected,
                     arrival_time_ns=arrival_ns,
                     complete_time_ns=max(arrival_ns, self._complete_ns),
-                    start_ns=strip.start_ns,
                     label_ns=self._finder.label_ns,
                 )
 
     def _tell(self, defects: Iterable[Defect]) -> None:
         for defect in defects:
-            self._report.defects([defect])
+            self._report.defect(defect)
             if self._settings.recorder is not None:
                 self._settings.recorder.keep(defect.box.y, defect.box.y + defect.box.height - 1)

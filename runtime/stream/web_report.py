@@ -1,7 +1,7 @@
 """Turns what happens on an endless web into events for the sinks, and keeps the account."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -53,20 +53,21 @@ class WebReport:
         self._strips = self._bad_strips = self._late = self._masked_rows = self._flagged_rows = 0
         self._gaps = self._gap_lines = 0
         self._gap_mm = 0.0
+        self._gap_end: int | None = None  # behind the last gap, while nothing has been scored since
         self._defect_latency = Histogram()
 
     def received(self, lines: int) -> None:
         """Counts camera lines that came."""
         self._account.received(lines)
 
-    def loss(self, loss: Loss, missing: Missing | None) -> None:
+    def loss(self, loss: Loss, first_line: int, lines: int) -> None:
         """Reports lost lines.
 
         Args:
             loss: Camera lines.
-            missing: The web lines that they would have been, see `Odometer.lost`; None if they had shown nothing new.
+            first_line: Web line of the first.
+            lines: How many web lines they would have been; 0 if they had shown nothing new.
         """
-        first_line, lines = (loss.first_line, 0) if missing is None else (missing.first_line, missing.lines)
         self._gap(loss.first_line, dict(loss.reasons), loss.detail, first_line, lines)
 
     def unseen(self, missing: Missing, camera_line: int) -> None:
@@ -89,13 +90,12 @@ class WebReport:
         self._bad_strips += 1
         self._gap(first_line, {"bad_strip": lines}, str(error), first_line, lines)
 
-    def defects(self, defects: Iterable[Defect]) -> None:
-        """Tells defects as they come."""
-        for defect in defects:
-            self._account.defects += 1
-            self._late += defect.late is True
-            self._defect_latency.add(round(defect.latency_ms * 1e6))
-            self._account.emit(defect)
+    def defect(self, defect: Defect) -> None:
+        """Tells a defect."""
+        self._account.defects += 1
+        self._late += defect.late is True
+        self._defect_latency.add(round(defect.latency_ms * 1e6))
+        self._account.emit(defect)
 
     def strip(
         self,
@@ -104,7 +104,6 @@ class WebReport:
         rejected: bool,
         arrival_time_ns: int,
         complete_time_ns: int,
-        start_ns: int,
         label_ns: int,
     ) -> None:
         """Accounts for a strip whose defects are out.
@@ -114,10 +113,10 @@ class WebReport:
             rejected: Whether its rows have a value above the threshold.
             arrival_time_ns: `time.monotonic_ns()` when its last line was here.
             complete_time_ns: When the last line of its context was here.
-            start_ns: Before the detector was called.
             label_ns: Nanoseconds that labelling took.
         """
         done_ns = time.monotonic_ns()
+        self._gap_end = None
         self._strips += 1
         self._account.rejects += rejected
         self._account.lines_scored += len(strip.left)
@@ -131,9 +130,9 @@ class WebReport:
         self._account.time(
             {
                 "context": complete_time_ns - arrival_time_ns,
-                "wait": start_ns - complete_time_ns,
+                "wait": strip.start_ns - complete_time_ns,
                 **stages,
-                "sinks": max(0, done_ns - start_ns - sum(stages.values())),
+                "sinks": max(0, done_ns - strip.start_ns - sum(stages.values())),
             }
         )
 
@@ -190,8 +189,11 @@ class WebReport:
             first_mm = self._millimetres(first_line)
             length_mm = self._millimetres(first_line + lines) - first_mm
             self._gap_mm += length_mm
-        self._gaps += lines > 0
-        self._gap_lines += lines
+        if lines:
+            # An outage may be told in parts.
+            self._gaps += self._gap_end is None or first_line > self._gap_end
+            self._gap_lines += lines
+            self._gap_end = first_line + lines
         self._account.emit(
             Gap(
                 first_line=camera_line,

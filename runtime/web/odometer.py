@@ -76,7 +76,6 @@ class Odometer:
         missing_lines: Web lines that were skipped because no camera line shows them.
         encoder_faults: Blocks whose counts were not believed.
         encoder_resets: Times that the counter was found set anew.
-        stale_blocks: Blocks whose camera lines had been seen before; they are ignored.
 
     Raises:
         InputError: Neither or both pitches are given, or a number is not positive.
@@ -118,7 +117,6 @@ class Odometer:
         self.reversed_lines = 0
         self.repeated_lines = 0
         self.missing_lines = 0
-        self.stale_blocks = 0
 
     @property
     def has_encoder(self) -> bool:
@@ -142,14 +140,13 @@ class Odometer:
             info: Its numbers; camera lines between it and the last one are lost.
 
         Returns:
-            What of it is new web; None if nothing is.
+            What of it is new web; None if nothing is, or if its camera lines had been seen before.
 
         Raises:
             InputError: There should be an encoder, and the first block has no count.
         """
         expected = info.first_line if self._next_camera_line is None else self._next_camera_line
         if info.first_line < expected or info.lines < 1:
-            self.stale_blocks += 1
             return None
         self._next_camera_line = info.first_line + info.lines
         lost_lines = info.first_line - expected
@@ -172,11 +169,14 @@ class Odometer:
             lines: Number of lost lines.
 
         Returns:
-            The web lines that they would have been had the web gone on as it did; None if those were seen before.
+            The web lines that they would have been had the web gone on as it did since that block; None if those were seen
+            before.
         """
         if self._mm_per_count is None:
             return Missing(first_line, lines)
-        return Missing(self.next_line, lines) if self._at_front and self.next_line is not None else None
+        if not self._at_front or self.next_line is None or self._next_camera_line is None:
+            return None
+        return Missing(self.next_line + first_line - self._next_camera_line, lines)
 
     def millimetres(self, web_line: float) -> float:
         """Position of the beginning of a web line.

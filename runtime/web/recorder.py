@@ -8,6 +8,7 @@ import os
 import threading
 import zlib
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,7 @@ class Recorder:
         self._free = [np.full(shape, 0, np.uint8) for _ in range(blocks)]
         self._most_pieces = 4 * blocks  # losses have no buffer that would bound their number
         self._past: deque[_Piece] = deque()
+        self._held: deque[_Piece] = deque()  # those of the past that have a buffer
         self._waiting: deque[_Piece] = deque()
         self._number = 0
         self._wanted_until = -1
@@ -121,18 +123,21 @@ class Recorder:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._writing = self._thread.submit(self._write_all)
 
-    def add(self, pixels: npt.NDArray[np.uint8], info: BlockInfo, web_line: int | None = None) -> None:
+    def add(self, pixels: npt.NDArray[np.uint8], info: BlockInfo, web_line: int | None = None) -> int:
         """Takes a block as it came from the camera, before anything is done to its pixels.
 
         Args:
             pixels: uint8 (lines, width[, channels]); copied.
             info: Its numbers.
             web_line: Where it lies on the web, for `keep`; the number of its first line if None.
+
+        Returns:
+            Its number, for `keep_since`.
         """
         buffer = self._buffer()
         if buffer is not None:
             buffer[: info.lines] = pixels
-        self._take(info, web_line, buffer)
+        return self._take(info, web_line, buffer)
 
     def lose(self, loss: Loss, web_line: int | None = None) -> None:
         """Takes lines that the stream lost.
@@ -147,23 +152,26 @@ class Recorder:
             line, detail = line + lines, ""
             web_line = None if web_line is None else web_line + lines
 
-    def keep(self, first_line: int, last_line: int, *, margin_lines: int | None = None) -> None:
+    def keep(self, first_line: int, last_line: int) -> None:
         """Has everything written that lies within the margin around a defect, what is still to come included.
 
         Args:
             first_line: Web line where it begins.
             last_line: Web line where it ends.
-            margin_lines: Another margin than the recorder's.
         """
-        margin_lines = self._margin_lines if margin_lines is None else margin_lines
+        begin, end = first_line - self._margin_lines, last_line + self._margin_lines
         with self._changed:
-            begin, end = first_line - margin_lines, last_line + margin_lines
             self._wanted_until = max(self._wanted_until, end)
-            wanted = [piece for piece in self._past if piece.touches(begin, end)]
-            for piece in wanted:
-                self._past.remove(piece)
-                self._want(piece)
-            self._changed.notify_all()
+            self._want_past(lambda piece: piece.touches(begin, end))
+
+    def keep_since(self, number: int) -> None:
+        """Has everything written that has come since a block, that block included.
+
+        Args:
+            number: What `add` gave for it.
+        """
+        with self._changed:
+            self._want_past(lambda piece: piece.number >= number)
 
     def close(self) -> Recorded:
         """Waits until what is to be kept is written, and says what became of all; closing again says it again."""
@@ -174,6 +182,7 @@ class Recorder:
         self._writing.result()
         self._free.clear()
         self._past.clear()
+        self._held.clear()
         return self.recorded
 
     @property
@@ -187,23 +196,38 @@ class Recorder:
         with self._changed:
             if self._free:
                 return self._free.pop()
-            for piece in self._past:
-                if piece.buffer is not None:
-                    buffer, piece.buffer = piece.buffer, None
-                    return buffer
+            if self._held:
+                piece = self._held.popleft()
+                buffer, piece.buffer = piece.buffer, None
+                return buffer
         return None
 
-    def _take(self, info: BlockInfo, web_line: int | None, buffer: npt.NDArray[np.uint8] | None) -> None:
+    def _take(self, info: BlockInfo, web_line: int | None, buffer: npt.NDArray[np.uint8] | None) -> int:
         with self._changed:
             piece = _Piece(self._number, info, info.first_line if web_line is None else web_line, buffer)
             self._number += 1
             if self._everything or piece.first_line <= self._wanted_until:
                 self._want(piece)
                 self._changed.notify_all()
-                return
+                return piece.number
             self._past.append(piece)
+            if buffer is not None:
+                self._held.append(piece)
             if len(self._past) > self._most_pieces and (oldest := self._past.popleft()).buffer is not None:
                 self._free.append(oldest.buffer)
+                self._held.popleft()
+            return piece.number
+
+    def _want_past(self, is_wanted: Callable[[_Piece], bool]) -> None:
+        rest: deque[_Piece] = deque()
+        for piece in self._past:
+            if is_wanted(piece):
+                self._want(piece)
+            else:
+                rest.append(piece)
+        self._past = rest
+        self._held = deque(piece for piece in rest if piece.buffer is not None)
+        self._changed.notify_all()
 
     def _want(self, piece: _Piece) -> None:
         if (piece.is_block and piece.buffer is None) or len(self._waiting) >= self._most_pieces:

@@ -64,7 +64,8 @@ class Stitcher:
         self._weight, self._smoothed = np.empty_like(self._mask), np.empty_like(self._mask)
         self._flagged = np.zeros(rows, np.bool_)
         self._first_row = self._filled = self._given = 0
-        self._start = 0
+        self._start = self._end = 0
+        self._shares_row = False
 
     def add(self, strip: Strip, maps: Floats | None) -> MapRows:
         """Takes the maps of a strip.
@@ -84,6 +85,7 @@ class Stitcher:
         rows = slice(self._filled, self._filled + count)
         self._place(strip, maps, rows, count)
         self._filled += count
+        self._end = strip.end
         end = self._filled if strip.ends else self._filled - self._radius
         given = self._smooth(self._given, max(self._given, end))
         self._discard()
@@ -95,6 +97,9 @@ class Stitcher:
         self._flagged[: self._radius] = False
         self._first_row = strip.first_line // self._geometry.map_stride - self._radius
         self._filled = self._given = self._radius
+        # Behind a gap within a row of the map: the row is that of the stretch before.
+        is_same_row = strip.start // self._geometry.map_stride == (self._end - 1) // self._geometry.map_stride
+        self._shares_row = strip.start >= self._end and is_same_row
         self._start = strip.start
 
     def _place(self, strip: Strip, maps: Floats | None, rows: slice, count: int) -> None:
@@ -114,6 +119,7 @@ class Stitcher:
         masked *= mask
         # Rows of lines that never came: a strip begins at a multiple of the stride, the stretch may not.
         missing = max(0, strip.start - strip.first_line) // geometry.map_stride
+        missing += strip.begins and self._shares_row
         mask[:missing] = masked[:missing] = 0
 
     def _flag(self, strip: Strip, rows: slice) -> None:

@@ -191,6 +191,41 @@ def test_a_recording_played_again_has_the_same_defects_bit_for_bit(
     balance(again)
 
 
+def stands(line: int, count: int) -> BlockInfo:
+    return BlockInfo(Status.OK, line, 64, encoder=count, encoder_end=count)
+
+
+@pytest.mark.parametrize(
+    ("before", "start"),
+    [
+        ([stands(64 * n, 1000) for n in range(3)], 100),
+        ([encoded(64 * n, 100 - 64 * n, step=-10) for n in range(3)], 100 - 192),
+        ([encoded(0, 100, step=-10), stands(64, 360), BlockInfo(Status.LOST, 128, 64, reason="cable")], 36 + 64),
+    ],
+)
+def test_a_recording_of_a_web_that_stands_or_runs_back_at_first_has_the_same_places(
+    web_bundle, texture, tmp_path, list_sink, before, start
+):
+    pixels, opened = flawed(texture(6000, WIDTH), [(5000, 40)]), web_bundle()
+    script = [*before, *(encoded(line, start + line - 192) for line in range(192, 5952, 64))]
+
+    def settings() -> dict:
+        odometer = Odometer(mm_per_count=0.01)
+        return {"threshold": FLAW_THRESHOLD, "odometer": odometer, "line_mm": 0.1, "pixel_mm": 0.1}
+
+    source = ArraySource(pixels, script)
+    recorder = Recorder(tmp_path / "kept", source, margin_lines=200, blocks=20)
+    first = stream_web(opened, source, [list_sink], recorder=recorder, **settings())
+    assert first.source_counters["recorder_dropped_blocks"] == 0
+    assert first.source_counters["recorded_blocks"] < 12
+    expected = told(list_sink)
+    assert len(expected) == 1
+    list_sink.events.clear()
+    with contextlib.closing(open_source(f"replay:{tmp_path / 'kept'}")) as source:
+        stream_web(opened, source, [list_sink], **settings())
+    assert told(list_sink) == expected
+
+
 def wandering(texture, lines: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A web of 550 px on a dark table of 700, and its left and right edge."""
     left = 60 + np.round(9 * np.sin(np.arange(lines) / 100))

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import threading
@@ -16,7 +17,6 @@ from flawline.runtime.web.components import Component
 from flawline.runtime.web.defects import DefectMaker, Measures
 from flawline.runtime.web.history import LineHistory
 from flawline.runtime.web.inspector import InspectedStrip
-from flawline.runtime.web.odometer import Missing
 from flawline.runtime.web.stitching import MapRows
 
 MS = 1_000_000
@@ -81,11 +81,10 @@ def account(report: WebReport, item: InspectedStrip, *, rejected: bool, since_ms
     start_ns = time.monotonic_ns() - 5 * MS
     arrival_ns = start_ns - round(since_ms * MS)
     report.strip(
-        item,
+        dataclasses.replace(item, start_ns=start_ns),
         rejected=rejected,
         arrival_time_ns=arrival_ns,
         complete_time_ns=arrival_ns + 30 * MS,
-        start_ns=start_ns,
         label_ns=MS // 2,
     )
 
@@ -95,10 +94,11 @@ def test_the_account_of_a_web_adds_up(played, list_sink):
     report = WebReport([list_sink], 4, millimetres=lambda line: 0.5 * line)
     for item in items:
         if isinstance(item, Loss):
-            report.loss(item, Missing(item.first_line, item.lines))
+            report.loss(item, item.first_line, item.lines)
         else:
             report.received(item.info.lines)
-    report.defects([defect(20, gate_mm=10.0), defect(30, gate_mm=1000.0), defect(40)])
+    for one in (defect(20, gate_mm=10.0), defect(30, gate_mm=1000.0), defect(40)):
+        report.defect(one)
     account(report, strip(0, 16, flagged_rows=1), rejected=True, since_ms=50)
     account(report, strip(24, 8, masked_rows=2), rejected=False, since_ms=50)
     report.bad_strip(32, 8, FlawlineError("not finite"))
@@ -118,7 +118,7 @@ def test_times_run_from_the_last_line_of_the_strip_and_of_the_defect(played, lis
     report = WebReport([list_sink], 4)
     for _ in range(100):
         account(report, strip(0, 16), rejected=False, since_ms=50)
-        report.defects([defect(20)])
+        report.defect(defect(20))
     summary = report.summary("end", *played[:3])
     assert 54.9 < summary.latency_ms.p50 < 57
     assert summary.defect_latency_ms.max == 20
@@ -132,13 +132,26 @@ def test_times_run_from_the_last_line_of_the_strip_and_of_the_defect(played, lis
 
 def test_a_gap_says_which_lines_of_the_web_nobody_saw(list_sink):
     report = WebReport([list_sink], 4, millimetres=lambda line: 0.5 * line)
-    report.loss(Loss(1000, Counter(missing=10)), Missing(400, 10))
-    report.loss(Loss(2000, Counter(missing=10), "while the web ran back"), None)
+    report.loss(Loss(1000, Counter(missing=10)), 400, 10)
+    report.loss(Loss(2000, Counter(missing=10), "while the web ran back"), 800, 0)
     first, second = list_sink.of(Gap)
     assert (first.first_line, first.lines) == (1000, 10)
     assert (first.unscored_first_line, first.unscored_lines) == (400, 10)
     assert (first.first_mm, first.length_mm) == (200.0, 5.0)
-    assert (second.lines, second.unscored_lines, second.length_mm) == (10, 0, 0.0)
+    assert (second.lines, second.unscored_lines, second.first_mm, second.length_mm) == (10, 0, 400.0, 0.0)
+
+
+def test_an_outage_told_in_parts_is_one_gap_until_something_is_scored(played, list_sink):
+    report = WebReport([list_sink], 4)
+    for line in range(100, 200, 10):
+        report.loss(Loss(line, Counter(lost=10)), line, 10)
+    report.bad_strip(200, 8, FlawlineError("not finite"))
+    report.loss(Loss(300, Counter(lost=10)), 300, 10)
+    account(report, strip(310, 16), rejected=False, since_ms=1)
+    report.loss(Loss(326, Counter(lost=10)), 305, 10)
+    summary = report.summary("end", *played[:3])
+    assert (summary.gaps, summary.gap_lines) == (3, 128)
+    assert len(list_sink.of(Gap)) == 13
 
 
 def test_nothing_that_only_frames_have_is_told_of_a_web(played):
@@ -153,8 +166,8 @@ def test_nothing_that_only_frames_have_is_told_of_a_web(played):
 def test_text_says_what_became_of_the_web(played):
     lines = []
     report = WebReport([TextSink(lines.append)], 4, millimetres=lambda line: 0.5 * line)
-    report.defects([defect(20, gate_mm=10.0)])
-    report.loss(Loss(16, Counter(missing=8)), Missing(16, 8))
+    report.defect(defect(20, gate_mm=10.0))
+    report.loss(Loss(16, Counter(missing=8)), 16, 8)
     account(report, strip(0, 16, flagged_rows=1), rejected=True, since_ms=50)
     report.summary("end", *played[:3])
     assert lines[0] == (
@@ -175,7 +188,7 @@ def test_a_sink_that_fails_does_not_stop_the_others(played, list_sink):
             pass
 
     report = WebReport([Full(), list_sink], 4)
-    report.defects([defect(20)])
+    report.defect(defect(20))
     summary = report.summary("end", *played[:3])
     assert summary.events_failed == 1
     assert "disk full" in summary.troubles[0]

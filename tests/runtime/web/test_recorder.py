@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -177,6 +178,35 @@ def test_memory_is_bounded_when_only_losses_come(tmp_path, slow_disk):
     assert len(recorder._waiting) <= 8
     slow_disk.set()
     assert recorder.close() == Recorded()
+
+
+def test_what_came_since_a_block_is_kept_whatever_its_place_on_the_web(tmp_path):
+    web = Web()
+    recorder = Recorder(tmp_path, web, margin_lines=0)
+    numbers = [recorder.add(*web.block(), web_line=1 << 62) for _ in range(5)]
+    recorder.lose(Loss(40, Counter({"lost": 8})), web_line=1 << 62)
+    web.line = 48
+    recorder.add(*web.block(), web_line=0)
+    recorder.keep_since(numbers[3])
+    assert recorder.close() == Recorded(3, 0, 0)
+    assert spans(tmp_path) == [("ok", 24, 32), ("ok", 32, 40), ("lost", 40, 48), ("ok", 48, 56)]
+
+
+def test_a_block_takes_no_longer_where_many_are_remembered(tmp_path):
+    def seconds_per_block(blocks: int) -> float:
+        web = Web()
+        recorder = Recorder(tmp_path / str(blocks), web, blocks=blocks)
+        pixels, info = web.block(1)
+        for line in range(5 * blocks):
+            recorder.add(pixels, info._replace(first_line=line))
+        start = time.perf_counter()
+        for line in range(5 * blocks, 5 * blocks + 500):
+            recorder.add(pixels, info._replace(first_line=line))
+        took = time.perf_counter() - start
+        recorder.close()
+        return took
+
+    assert seconds_per_block(6000) < 6 * seconds_per_block(60)
 
 
 def test_second_recording_in_a_folder_is_refused(tmp_path):
