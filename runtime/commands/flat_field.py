@@ -1,7 +1,7 @@
 """Makes a flat field of a line camera from dark and white reference lines.
 
 Dark: the lens covered. White: an even white surface, out of focus or moving, that saturates no pixel.
-At least 2,048 lines of each are recommended. A file holds both directions of travel; the one that is not made is kept.
+At least 2,048 lines of each are recommended.
 
   flawline camera flat-field --dark pylon:24500001 --white white.png --out camera.flat
 """
@@ -25,12 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--white", metavar="SPEC", required=True, help="the same for white lines")
     parser.add_argument(
-        "--direction", choices=("forward", "backward"), default="forward", help="of the web (default: %(default)s)"
-    )
-    parser.add_argument(
         "--lines", metavar="N", type=int, default=4096, help="lines of each at most (default: %(default)s)"
     )
-    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="flat field to write, or to add to")
+    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="flat field to write")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,16 +37,14 @@ def run(options: argparse.Namespace) -> int:
 
     if options.lines < 1:
         raise InputError(f"--lines {options.lines}; expected 1 or more")
-    fields = flat_field.load(options.out) if options.out.exists() else {}
+    if options.out.exists():
+        flat_field.load(options.out)  # nothing but a flat field is written over
     dark, white = average(options.dark, options.lines), average(options.white, options.lines)
     field = flat_field.make_flat_field(dark, white)
-    if any(other.dark.shape != field.dark.shape for other in fields.values()):
-        raise InputError(f"{options.out} holds a flat field of another width; choose another file")
-    fields[options.direction] = field
-    flat_field.save(options.out, fields)
+    flat_field.save(options.out, field)
     gains = field.gain / flat_field.GAIN_ONE
     sys.stdout.write(
-        f"{options.out}: {options.direction}, {len(field.dark)} px, {dark.lines} dark and {white.lines} white lines; "
+        f"{options.out}: {len(field.dark)} px, {dark.lines} dark and {white.lines} white lines; "
         f"dark {field.dark.min()} to {field.dark.max()}, gain {gains.min():.3f} to {gains.max():.3f}\n"
     )
     fewest = min(dark.lines, white.lines)

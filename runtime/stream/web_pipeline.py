@@ -247,7 +247,6 @@ class _Inspection:
             return
         lines = block.pixels[stretch.rows]
         if settings.flat_field is not None:
-            # Of what runs backwards nothing is inspected.
             settings.flat_field(lines)
         self._complete_ns = info.arrival_time_ns
         expected = self._inspector.next_line

@@ -1,17 +1,16 @@
 """Flat field: what each pixel of a line camera adds in the dark and how strongly it answers to light is taken out.
 
 A pixel becomes (in - dark) x gain, where dark and white reference lines say what dark and gain are, as cameras do it
-themselves. Directions of travel have sets of their own, for lighting that is not the same from both sides.
+themselves.
 
 Gains are whole multiples of 1 / 4096 up to 65535 / 4096. A difference of two bytes times such a gain has at most 24 bits, which
 float32 holds exactly: OpenCV's floating-point multiplication gives what integers give, rounded half to even, on every machine.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     import cv2
 else:
     cv2 = LazyModule("cv2", "pip install opencv-python-headless")
-
-Direction = Literal["forward", "backward"]
-DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 RECOMMENDED_LINES = 2048
 """Lines to average, so that the noise of the references is no stripe in every corrected line."""
@@ -78,7 +74,7 @@ class LineAverage:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class FlatField:
-    """Dark levels and gains of one direction of travel.
+    """Dark levels and gains.
 
     Attributes:
         dark: uint8 (width[, 3]), grey levels.
@@ -149,93 +145,74 @@ class FlatFieldCorrector:
     """Corrects blocks of lines in place.
 
     Args:
-        fields: Of one direction or both; where one is missing, the other stands for it.
+        field: What to take out.
         line_shape: (width,) or (width, 3), of the lines that will come.
 
     Raises:
-        InputError: A flat field is of other lines.
+        InputError: The flat field is of other lines.
     """
 
-    def __init__(self, fields: Mapping[Direction, FlatField], line_shape: tuple[int, ...]) -> None:
-        if not fields:
-            raise InputError("a flat field of no direction; expected forward, backward or both")
+    def __init__(self, field: FlatField, line_shape: tuple[int, ...]) -> None:
+        if field.dark.shape != line_shape:
+            raise InputError(
+                f"the flat field is of lines of {_shown_shape(field.dark.shape)}, the camera's are of {_shown_shape(line_shape)}; "
+                "expected the same: make one with `flawline camera flat-field`"
+            )
         self._line_shape = line_shape
-        ready = {direction: _Tables.of(field, line_shape) for direction, field in fields.items()}
-        some = next(iter(ready.values()))
-        self._forward, self._backward = ready.get("forward", some), ready.get("backward", some)
+        # Rows are repeated, so that OpenCV adds block to block.
+        self._dark = np.tile(field.dark.reshape(1, -1), (_CHUNK_LINES, 1))
+        self._gain = np.tile((field.gain.reshape(1, -1) / GAIN_ONE).astype(np.float32), (_CHUNK_LINES, 1))
+        sound = np.setdiff1d(np.arange(line_shape[0]), field.faulty)
+        self._replaced = [(int(pixel), int(sound[np.argmin(np.abs(sound - pixel))])) for pixel in field.faulty]
 
-    def __call__(self, lines: npt.NDArray[np.uint8], backwards: bool = False) -> None:
+    def __call__(self, lines: npt.NDArray[np.uint8]) -> None:
         """Corrects lines.
 
         Args:
             lines: uint8 (n, width[, 3]), C-contiguous; changed in place.
-            backwards: Whether the web ran backwards under them.
 
         Raises:
             ValueError: They are not contiguous or of another shape.
         """
         if lines.shape[1:] != self._line_shape or not lines.flags.c_contiguous:
             raise ValueError(f"lines {lines.shape} to correct; expected contiguous ones of {self._line_shape}")
-        tables = self._backward if backwards else self._forward
         flat = lines.reshape(len(lines), -1)
         for first in range(0, len(flat), _CHUNK_LINES):
             chunk = flat[first : first + _CHUNK_LINES]
-            cv2.subtract(chunk, tables.dark[: len(chunk)], chunk)
-            cv2.multiply(chunk, tables.gain[: len(chunk)], chunk, 1.0, cv2.CV_8U)
-        for faulty, sound in tables.replaced:
+            cv2.subtract(chunk, self._dark[: len(chunk)], chunk)
+            cv2.multiply(chunk, self._gain[: len(chunk)], chunk, 1.0, cv2.CV_8U)
+        for faulty, sound in self._replaced:
             lines[:, faulty] = lines[:, sound]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class _Tables:
-    """A flat field as the loop wants it: rows repeated, so that OpenCV adds block to block."""
-
-    dark: npt.NDArray[np.uint8]
-    gain: npt.NDArray[np.float32]
-    replaced: list[tuple[int, int]]
-
-    @classmethod
-    def of(cls, field: FlatField, line_shape: tuple[int, ...]) -> "_Tables":
-        if field.dark.shape != line_shape:
-            raise InputError(
-                f"the flat field is of lines of {_shown_shape(field.dark.shape)}, the camera's are of {_shown_shape(line_shape)}; "
-                "expected the same: make one with `flawline camera flat-field`"
-            )
-        sound = np.setdiff1d(np.arange(line_shape[0]), field.faulty)
-        replaced = [(int(pixel), int(sound[np.argmin(np.abs(sound - pixel))])) for pixel in field.faulty]
-        gain = (field.gain.reshape(1, -1) / GAIN_ONE).astype(np.float32)
-        return cls(np.tile(field.dark.reshape(1, -1), (_CHUNK_LINES, 1)), np.tile(gain, (_CHUNK_LINES, 1)), replaced)
-
-
-def save(path: Path, fields: Mapping[Direction, FlatField]) -> None:
-    """Writes flat fields as a safetensors file, whole or not at all; an existing one is replaced.
+def save(path: Path, field: FlatField) -> None:
+    """Writes a flat field as a safetensors file, whole or not at all; an existing one is replaced.
 
     Args:
         path: File to write.
-        fields: Of one direction or both.
+        field: What to write.
 
     Raises:
         InputError: The folder does not exist or may not be written to.
         ResourceError: The disk is full.
     """
-    arrays: dict[str, npt.NDArray[Any]] = {"version": np.array([VERSION], np.int32)}
-    for direction, field in fields.items():
-        arrays |= {f"{direction}.dark": field.dark, f"{direction}.gain": field.gain}
-        if len(field.faulty):
-            arrays[f"{direction}.faulty"] = field.faulty
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "version": np.array([VERSION], np.int32),
+        "dark": field.dark,
+        "gain": field.gain,
+    }
+    if len(field.faulty):
+        arrays["faulty"] = field.faulty
     file = BytesIO()
     tensors.write(file, arrays)
     write_whole(path, file.getbuffer())
 
 
-def load(path: Path) -> dict[Direction, FlatField]:
-    """Reads flat fields, and believes nothing of the file that was not checked.
+def load(path: Path) -> FlatField:
+    """Reads a flat field, and believes nothing of the file that was not checked.
 
     Args:
         path: What `save` wrote.
-
-    Returns:
-        The flat fields by direction, one at least.
 
     Raises:
         InputError: The file is missing, damaged, of a newer version, or no flat field.
@@ -256,34 +233,27 @@ def load(path: Path) -> dict[Direction, FlatField]:
         raise InputError(f"{path} has no version; expected a flat field that `flawline camera flat-field` made")
     if version[0] != VERSION:
         raise InputError(f"{path} is a flat field of version {version[0]}; expected {VERSION}")
-    fields = {direction: _field(arrays, direction, path) for direction in DIRECTIONS if f"{direction}.dark" in arrays}
-    if arrays or not fields:
+    if not {"dark", "gain"} <= set(arrays) <= {"dark", "gain", "faulty"}:
         raise InputError(
-            f"{path} holds {', '.join(arrays) or 'no direction'}; expected DIRECTION.dark, .gain and .faulty of {' and '.join(DIRECTIONS)}"
+            f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; expected dark, gain and, if there are any, faulty"
         )
-    return fields
+    return _checked(arrays["dark"], arrays["gain"], arrays.get("faulty", np.zeros(0, np.int32)), path)
 
 
-def _field(arrays: dict[str, npt.NDArray[Any]], direction: Direction, path: Path) -> FlatField:
-    dark = arrays.pop(f"{direction}.dark")
-    gain = arrays.pop(f"{direction}.gain", None)
-    faulty = arrays.pop(f"{direction}.faulty", np.zeros(0, np.int32))
+def _checked(dark: npt.NDArray[Any], gain: npt.NDArray[Any], faulty: npt.NDArray[Any], path: Path) -> FlatField:
     if dark.dtype != np.uint8 or dark.ndim not in (1, 2) or dark.shape[1:] not in ((), (3,)):
-        raise InputError(
-            f"{path}: {direction}.dark is {dark.dtype} {dark.shape}; expected uint8 (width,) or (width, 3)"
-        )
-    if gain is None or gain.dtype != np.int32 or gain.shape != dark.shape:
-        received = "missing" if gain is None else f"{gain.dtype} {gain.shape}"
-        raise InputError(f"{path}: {direction}.gain is {received}; expected int32 {dark.shape}")
+        raise InputError(f"{path}: dark is {dark.dtype} {dark.shape}; expected uint8 (width,) or (width, 3)")
+    if gain.dtype != np.int32 or gain.shape != dark.shape:
+        raise InputError(f"{path}: gain is {gain.dtype} {gain.shape}; expected int32 {dark.shape}")
     if gain.min() < 1 or gain.max() > GAIN_MAX:
-        raise InputError(f"{path}: {direction}.gain has {gain.min()} to {gain.max()}; expected 1 to {GAIN_MAX}")
+        raise InputError(f"{path}: gain has {gain.min()} to {gain.max()}; expected 1 to {GAIN_MAX}")
     width = len(dark)
     if faulty.dtype != np.int32 or faulty.ndim != 1:
-        raise InputError(f"{path}: {direction}.faulty is {faulty.dtype} {faulty.shape}; expected int32 (n,)")
-    # A difference of int32 may wrap.
+        raise InputError(f"{path}: faulty is {faulty.dtype} {faulty.shape}; expected int32 (n,)")
+    # Compared, since differences of int32 may wrap.
     is_rising = bool((faulty[1:] > faulty[:-1]).all())
     if len(faulty) and (len(faulty) >= width or faulty[0] < 0 or faulty[-1] >= width or not is_rising):
-        raise InputError(f"{path}: {direction}.faulty are not rising pixels of a line of {width}")
+        raise InputError(f"{path}: faulty are not rising pixels of a line of {width}")
     return FlatField(dark, gain, faulty)
 
 

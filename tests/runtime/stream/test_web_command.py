@@ -218,7 +218,7 @@ def test_a_flat_field_of_another_width_is_refused(bundle, web, tmp_path, capsys)
     dark, white = LineAverage((90,)), LineAverage((90,))
     dark.add(np.full((64, 90), 5, np.uint8))
     white.add(np.full((64, 90), 200, np.uint8))
-    save(tmp_path / "camera.flat", {"forward": make_flat_field(dark, white)})
+    save(tmp_path / "camera.flat", make_flat_field(dark, white))
     assert main(arguments(bundle, web, "--flat-field", str(tmp_path / "camera.flat"))) == 2
     output = capsys.readouterr()
     assert output.err.count("\n") == 1

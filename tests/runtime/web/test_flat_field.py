@@ -52,7 +52,7 @@ def test_correction_is_that_of_integers(lines, shape):
     field = random_field(generator, shape)
     pixels = generator.integers(0, 256, (lines, *shape), dtype=np.uint8)
     expected = in_integers(pixels, field)
-    FlatFieldCorrector({"forward": field}, shape)(pixels)
+    FlatFieldCorrector(field, shape)(pixels)
     np.testing.assert_array_equal(pixels, expected)
 
 
@@ -61,20 +61,8 @@ def test_every_byte_times_every_gain_is_exact():
     field = FlatField(np.zeros(len(gain), np.uint8), gain, np.zeros(0, np.int32))
     pixels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], len(gain), axis=1)
     expected = in_integers(pixels, field)
-    FlatFieldCorrector({"forward": field}, gain.shape)(pixels)
+    FlatFieldCorrector(field, gain.shape)(pixels)
     np.testing.assert_array_equal(pixels, expected)
-
-
-def test_directions_have_sets_of_their_own_and_one_stands_for_the_other():
-    generator = np.random.default_rng(5)
-    fields = {"forward": random_field(generator, (20,)), "backward": random_field(generator, (20,))}
-    pixels = generator.integers(0, 256, (4, 20), dtype=np.uint8)
-    for direction, backwards in (("forward", False), ("backward", True)):
-        both, one = pixels.copy(), pixels.copy()
-        FlatFieldCorrector(fields, (20,))(both, backwards)
-        np.testing.assert_array_equal(both, in_integers(pixels, fields[direction]))
-        FlatFieldCorrector({"forward": fields["forward"]}, (20,))(one, backwards)
-        np.testing.assert_array_equal(one, in_integers(pixels, fields["forward"]))
 
 
 def references(generator: np.random.Generator, width: int, lines: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -93,11 +81,11 @@ def test_stripes_and_shading_of_a_web_go():
     assert len(field.faulty) == 0
     even = np.clip(np.rint(offset + 120 * answer + generator.normal(0, 0.5, (256, 400))), 0, 255).astype(np.uint8)
     before = even.mean(axis=0).std()
-    FlatFieldCorrector({"forward": field}, (400,))(even)
+    FlatFieldCorrector(field, (400,))(even)
     assert before > 15
     assert even.mean(axis=0).std() < 0.6
     # The brightness of white stays what it was on average.
-    FlatFieldCorrector({"forward": field}, (400,))(white)
+    FlatFieldCorrector(field, (400,))(white)
     assert white.mean() == pytest.approx(200 * answer.mean(), abs=1)
 
 
@@ -110,7 +98,7 @@ def test_dead_and_saturated_pixels_are_named_and_replaced_by_a_neighbour():
     field = make_flat_field(averaged(dark), averaged(white))
     assert field.faulty.tolist() == [0, 77, 399]
     expected = in_integers(white, field)
-    FlatFieldCorrector({"forward": field}, (400,))(white)
+    FlatFieldCorrector(field, (400,))(white)
     np.testing.assert_array_equal(white, expected)
     np.testing.assert_array_equal(white[:, [0, 77, 399]], white[:, [1, 76, 398]])
 
@@ -120,7 +108,7 @@ def test_faulty_pixel_of_a_colour_line_is_replaced_in_all_colours():
     white[:, 10, 1] = 2
     field = make_flat_field(averaged(dark), averaged(white))
     assert field.faulty.tolist() == [10]
-    FlatFieldCorrector({"forward": field}, (200, 3))(white)
+    FlatFieldCorrector(field, (200, 3))(white)
     np.testing.assert_array_equal(white, 180)
 
 
@@ -150,25 +138,23 @@ def test_references_of_two_widths_and_empty_ones_are_refused():
 def test_flat_field_of_other_lines_is_refused(shape):
     field = random_field(np.random.default_rng(0), (20,))
     with pytest.raises(InputError, match="flat field is of lines of 20 px grey, the camera's are of"):
-        FlatFieldCorrector({"forward": field}, shape)
+        FlatFieldCorrector(field, shape)
 
 
 def test_lines_that_cannot_be_corrected_in_place_are_a_bug_of_the_caller():
-    corrector = FlatFieldCorrector({"forward": random_field(np.random.default_rng(0), (20,))}, (20,))
+    corrector = FlatFieldCorrector(random_field(np.random.default_rng(0), (20,)), (20,))
     with pytest.raises(ValueError, match="contiguous"):
         corrector(np.zeros((8, 40), np.uint8)[:, ::2])
 
 
-def test_saved_is_loaded(tmp_path):
-    generator = np.random.default_rng(2)
-    fields = {"forward": random_field(generator, (33,)), "backward": random_field(generator, (33,))}
-    fields["backward"] = FlatField(fields["backward"].dark, fields["backward"].gain, np.array([3, 32], np.int32))
-    save(tmp_path / "camera.flat", fields)
+@pytest.mark.parametrize("faulty", [[], [3, 32]])
+def test_saved_is_loaded(tmp_path, faulty):
+    field = random_field(np.random.default_rng(2), (33,))
+    field = FlatField(field.dark, field.gain, np.array(faulty, np.int32))
+    save(tmp_path / "camera.flat", field)
     loaded = load(tmp_path / "camera.flat")
-    assert loaded.keys() == fields.keys()
-    for direction, field in fields.items():
-        for name in ("dark", "gain", "faulty"):
-            np.testing.assert_array_equal(getattr(loaded[direction], name), getattr(field, name))
+    for name in ("dark", "gain", "faulty"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(field, name))
     tensors.confirm(tmp_path / "camera.flat")
     assert [path.name for path in tmp_path.iterdir()] == ["camera.flat"]
 
@@ -177,10 +163,10 @@ def stored(**changes) -> bytes:
     """A flat field of 20 pixels with some arrays exchanged, left out (None) or added."""
     arrays = {
         "version": np.array([1], np.int32),
-        "forward.dark": np.zeros(20, np.uint8),
-        "forward.gain": np.full(20, 4096, np.int32),
+        "dark": np.zeros(20, np.uint8),
+        "gain": np.full(20, 4096, np.int32),
     }
-    arrays |= {name.replace("_", "."): value for name, value in changes.items()}
+    arrays |= changes
     file = BytesIO()
     tensors.write(file, {name: value for name, value in arrays.items() if value is not None})
     return file.getvalue()
@@ -205,22 +191,22 @@ def with_header(**fields) -> bytes:
         (stored(version=None), "has no version"),
         (stored(version=np.array([1.0], np.float32)), "has no version"),
         (stored(version=np.array([2], np.int32)), "version 2; expected 1"),
-        (stored(forward_dark=None, forward_gain=None), "holds no direction"),
-        (stored(forward_dark=None), "holds forward.gain"),
-        (stored(sideways_dark=np.zeros(20, np.uint8)), "holds sideways.dark; expected DIRECTION.dark"),
-        (stored(forward_dark=np.zeros(20, np.float32)), "forward.dark is float32"),
-        (stored(forward_dark=np.zeros((20, 2), np.uint8)), r"forward.dark is uint8 \(20, 2\)"),
-        (stored(forward_dark=np.zeros(21, np.uint8)), r"forward.gain is int32 \(20,\); expected int32 \(21,\)"),
-        (stored(forward_gain=None), "forward.gain is missing"),
-        (stored(forward_gain=np.full(20, np.nan, np.float32)), "forward.gain is float32"),
-        (stored(forward_gain=np.full(20, 0, np.int32)), "forward.gain has 0 to 0; expected 1 to 65535"),
-        (stored(forward_gain=np.full(20, 65536, np.int32)), "forward.gain has 65536"),
-        (stored(forward_faulty=np.array([np.nan], np.float32)), "forward.faulty is float32"),
-        (stored(forward_faulty=np.array([20], np.int32)), "not rising pixels of a line of 20"),
-        (stored(forward_faulty=np.array([-1], np.int32)), "not rising pixels"),
-        (stored(forward_faulty=np.array([4, 4], np.int32)), "not rising pixels"),
-        (stored(forward_faulty=np.array([0, 2**31 - 1, -(2**31), -1, 5], np.int32)), "not rising pixels"),
-        (stored(forward_faulty=np.arange(20, dtype=np.int32)), "not rising pixels"),
+        (stored(dark=None, gain=None), "holds nothing; expected dark, gain"),
+        (stored(dark=None), "holds gain; expected dark, gain"),
+        (stored(gain=None), "holds dark; expected dark, gain"),
+        (stored(sideways=np.zeros(20, np.uint8)), "holds dark, gain, sideways; expected dark, gain and"),
+        (stored(dark=np.zeros(20, np.float32)), "dark is float32"),
+        (stored(dark=np.zeros((20, 2), np.uint8)), r"dark is uint8 \(20, 2\)"),
+        (stored(dark=np.zeros(21, np.uint8)), r"gain is int32 \(20,\); expected int32 \(21,\)"),
+        (stored(gain=np.full(20, np.nan, np.float32)), "gain is float32"),
+        (stored(gain=np.full(20, 0, np.int32)), "gain has 0 to 0; expected 1 to 65535"),
+        (stored(gain=np.full(20, 65536, np.int32)), "gain has 65536"),
+        (stored(faulty=np.array([np.nan], np.float32)), "faulty is float32"),
+        (stored(faulty=np.array([20], np.int32)), "not rising pixels of a line of 20"),
+        (stored(faulty=np.array([-1], np.int32)), "not rising pixels"),
+        (stored(faulty=np.array([4, 4], np.int32)), "not rising pixels"),
+        (stored(faulty=np.array([0, 2**31 - 1, -(2**31), -1, 5], np.int32)), "not rising pixels"),
+        (stored(faulty=np.arange(20, dtype=np.int32)), "not rising pixels"),
     ],
 )
 def test_hostile_file_is_refused(tmp_path, data, message):
@@ -232,16 +218,16 @@ def test_hostile_file_is_refused(tmp_path, data, message):
 
 
 def test_every_flipped_or_missing_byte_is_refused_or_gives_a_valid_field(tmp_path):
-    whole, path = stored(forward_faulty=np.array([3], np.int32)), tmp_path / "camera.flat"
+    whole, path = stored(faulty=np.array([3], np.int32)), tmp_path / "camera.flat"
     for position in range(len(whole)):
         for data in (whole[:position], whole[:position] + bytes([whole[position] ^ 0x41]) + whole[position + 1 :]):
             path.write_bytes(data)
             try:
-                fields = load(path)
+                field = load(path)
             except InputError:
                 continue
             assert len(data) == len(whole)
-            FlatFieldCorrector(fields, (20,))(np.zeros((2, 20), np.uint8))
+            FlatFieldCorrector(field, (20,))(np.zeros((2, 20), np.uint8))
 
 
 def test_missing_file_and_folder_are_refused(tmp_path):
@@ -270,21 +256,19 @@ def images(tmp_path) -> tuple[Path, Path]:
     return tmp_path / "dark.png", tmp_path / "white?"
 
 
-def test_command_makes_both_directions_from_images_and_sources(images, tmp_path, capsys):
+def test_command_makes_one_from_images_and_sources_and_makes_it_anew(images, tmp_path, capsys):
     dark, white = images
     out = tmp_path / "camera.flat"
     assert run("--dark", dark, "--white", white, "--out", out) == 0
     said = capsys.readouterr()
-    assert "forward, 120 px, 2500 dark and 2500 white lines" in said.out
+    assert "camera.flat: 120 px, 2500 dark and 2500 white lines" in said.out
     assert said.err == ""
-    assert (
-        run("--dark", f"replay:{dark}", "--white", white, "--direction", "backward", "--lines", 500, "--out", out) == 0
-    )
+    before = load(out)
+    assert run("--dark", f"replay:{dark}", "--white", white, "--lines", 500, "--out", out) == 0
     assert "only 500 lines averaged; 2048 or more are recommended" in capsys.readouterr().err
-    fields = load(out)
-    assert set(fields) == {"forward", "backward"}
-    assert not np.array_equal(fields["forward"].gain, fields["backward"].gain)
-    assert np.abs(fields["forward"].gain - fields["backward"].gain).max() < 100
+    after = load(out)
+    assert not np.array_equal(before.gain, after.gain)
+    assert np.abs(before.gain - after.gain).max() < 100
 
 
 def test_command_names_faulty_pixels(tmp_path, capsys):
@@ -308,9 +292,6 @@ def test_command_refuses_what_it_cannot_use(images, tmp_path):
     with pytest.raises(FlawlineError, match="cannot be written"):
         run("--dark", dark, "--white", white, "--out", tmp_path / "nowhere" / "camera.flat")
     assert not out.exists()
-    save(out, {"forward": random_field(np.random.default_rng(0), (20,))})
-    with pytest.raises(InputError, match="holds a flat field of another width"):
-        run("--dark", dark, "--white", white, "--direction", "backward", "--out", out)
     out.write_bytes(b"something of value to somebody")
     with pytest.raises(InputError, match="no flat field"):
         run("--dark", dark, "--white", white, "--out", out)
