@@ -26,6 +26,7 @@ _WEB_ONLY = (
     "strip_lines",
     "tile",
     "counts_per_line",
+    "fastest_counts_per_line",
     "mm_per_count",
     "gate_mm",
     "merge_mm",
@@ -53,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser, count: Callable[[str], int], 
     )
     web.add_argument("--tile", metavar="PX", type=count, help="width of a tile (default: as fitted)")
     web.add_argument("--counts-per-line", metavar="N", type=count, help="encoder counts per line of a triggered camera")
+    web.add_argument(
+        "--fastest-counts-per-line",
+        metavar="N",
+        type=count,
+        help="encoder counts from line to line of a free running camera that are still believed (default: 1024)",
+    )
     web.add_argument("--mm-per-count", metavar="MM", type=length, help="travel of the web per encoder count")
     web.add_argument(
         "--gate-mm", metavar="MM", type=length, help="distance of the reject gate: defects told too late are counted"
@@ -156,10 +163,20 @@ def odometer(options: argparse.Namespace, line_mm: float | None) -> "Odometer":
     Raises:
         InputError: Options do not go together.
     """
-    from flawline.runtime.web.odometer import Odometer
+    from flawline.runtime.web.odometer import FASTEST_COUNTS_PER_LINE, Odometer
 
+    fastest = options.fastest_counts_per_line
+    if fastest is not None and (options.mm_per_count is None or options.counts_per_line is not None):
+        raise InputError(
+            "--fastest-counts-per-line is for an encoder beside a free running camera; expected --mm-per-count and no "
+            "--counts-per-line with it"
+        )
     if options.mm_per_count is not None:
-        return Odometer(mm_per_count=options.mm_per_count, counts_per_line=options.counts_per_line)
+        return Odometer(
+            mm_per_count=options.mm_per_count,
+            counts_per_line=options.counts_per_line,
+            fastest_counts_per_line=fastest or FASTEST_COUNTS_PER_LINE,
+        )
     if options.gate_mm is not None and line_mm is None:
         raise InputError(
             "--gate-mm needs the travel of the web; expected --line-pitch-mm, or --mm-per-count for an encoder, as well"

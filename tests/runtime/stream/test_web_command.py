@@ -1,5 +1,6 @@
 """`flawline stream` with a bundle for a web, as it is called."""
 
+import argparse
 import json
 import os
 import shutil
@@ -13,6 +14,8 @@ import pytest
 
 from flawline.__main__ import main
 from flawline.runtime.bundle import Edges
+from flawline.runtime.cameras import BlockInfo, Status
+from flawline.runtime.commands import web_options
 from flawline.runtime.images import write_image
 from flawline.runtime.web.flat_field import LineAverage, make_flat_field, save
 from tests.runtime.web_bundles import FLAW_THRESHOLD, flawed, texture
@@ -184,6 +187,11 @@ def test_fallback_from_a_gpu_that_is_not_there(bundle, web, capsys):
         ),
         (["--counts-per-line", "10"], "counts per line without millimetres per encoder count; expected both"),
         (["--mm-per-count", "0.02", "--counts-per-line", "10"], "gives no encoder counts"),
+        (["--fastest-counts-per-line", "20"], "expected --mm-per-count and no --counts-per-line with it"),
+        (
+            ["--mm-per-count", "0.02", "--counts-per-line", "10", "--fastest-counts-per-line", "20"],
+            "--fastest-counts-per-line is for an encoder beside a free running camera",
+        ),
         (["--mm-per-count", "1e10"], "expected a number above 0 and below 1e9"),
         (["--strip-lines", "60"], "strips of 60 px; expected a multiple of 8"),
         (["--strip-lines", "80000000000"], "a strip of 80000000000 lines in 3 tiles of 64 px needs about"),
@@ -264,6 +272,16 @@ def test_a_colour_web_for_a_grey_bundle_is_refused(bundle, tmp_path, capsys):
     assert output.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(("given", "faults"), [([], 0), (["--fastest-counts-per-line", "20"], 1)])
+def test_counts_faster_than_the_fastest_web_are_not_believed(given, faults):
+    parser = argparse.ArgumentParser()
+    web_options.add_arguments(parser, int, float)
+    odometer = web_options.odometer(parser.parse_args(["--mm-per-count", "0.1", *given]), None)
+    odometer.locate(BlockInfo(Status.OK, 0, 64, encoder=0, encoder_end=640))
+    odometer.locate(BlockInfo(Status.OK, 64, 64, encoder=640, encoder_end=640 + 64 * 100))
+    assert odometer.encoder_faults == faults
+
+
 @pytest.mark.parametrize("option", ["--gate-mm", "--merge-mm", "--min-area-mm2"])
 def test_millimetres_without_a_pitch_are_refused(web_bundle, web, capsys, option):
     path = str(web_bundle().path)
@@ -280,6 +298,7 @@ def test_millimetres_without_a_pitch_are_refused(web_bundle, web, capsys, option
         ["--strip-lines", "64"],
         ["--tile", "64"],
         ["--counts-per-line", "4"],
+        ["--fastest-counts-per-line", "20"],
         ["--mm-per-count", "0.1"],
         ["--gate-mm", "100"],
         ["--merge-mm", "1"],
