@@ -14,6 +14,9 @@ from flawline.runtime.stream.web_pipeline import WebStream
 from flawline.runtime.web.inspector import WebInspector
 from flawline.runtime.web.odometer import Odometer
 
+STEP = 1.1
+"""How near what holds is to what does not."""
+
 
 class Setting(NamedTuple):
     """A stream to try.
@@ -84,7 +87,7 @@ def holds(summary: Summary) -> bool:
     return not any(summary.lines_lost.values())
 
 
-def highest(tried: Callable[[float], bool], low: float, high: float, ratio: float = 1.1) -> float | None:
+def highest(tried: Callable[[float], bool], low: float, high: float, ratio: float = STEP) -> float | None:
     """The largest value that holds.
 
     Args:
