@@ -1,4 +1,4 @@
-"""Highest line rate at which nothing of a GigE Vision stream is lost: acquisition and ring, and nobody behind them.
+"""Highest line rate at which nothing of a GigE Vision stream is lost: acquisition, ring and flat field, and nobody behind them.
 
 The camera is Aravis' fake one, over the loopback of a network namespace, on the same cores as what is measured: a real
 camera leaves them alone, and it leaves frames out, unsent and uncounted, when it is late. So the rate is the one that
@@ -16,9 +16,12 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
+
 from flawline.runtime.cameras import line_shape, open_source
 from flawline.runtime.stream.acquisition import Acquisition
 from flawline.runtime.stream.ring import Block, Ring
+from flawline.runtime.web.flat_field import GAIN_ONE, FlatField, FlatFieldCorrector
 from tests.runtime.cameras.wire import Wire, wire
 
 WARM_UP_S = 1.0
@@ -27,10 +30,19 @@ GAIN = 1.03
 """A step that brings less than this is the camera's last."""
 
 
+def corrector(shape: tuple[int, ...]) -> FlatFieldCorrector:
+    """Takes out a dark level, pixels that answer differently, and three that are faulty."""
+    generator = np.random.default_rng(0)
+    dark = generator.integers(2, 9, shape, np.uint8)
+    gain = generator.integers(GAIN_ONE * 3 // 4, GAIN_ONE * 3 // 2, shape, np.int32)
+    return FlatFieldCorrector(FlatField(dark, gain, np.array([7, 500, 501], np.int32)), shape)
+
+
 def acquire(spec: str, seconds: float) -> dict[str, Any]:
-    """Lines that came through acquisition and ring, and those lost by reason, after a warm-up."""
+    """Lines that came through acquisition, ring and flat field, and those lost by reason, after a warm-up."""
     with contextlib.closing(open_source(spec)) as source:
         ring = Ring(64, (source.block_lines, *line_shape(source)), "drop-newest")
+        correct = corrector(line_shape(source))
         stop = threading.Event()
         acquisition = Acquisition(source, ring, stop)
         thread = threading.Thread(target=acquisition.run)
@@ -45,6 +57,7 @@ def acquire(spec: str, seconds: float) -> dict[str, Any]:
                     first_ns, cpu_s = last_ns, time.process_time()
                 elif counts:
                     received += item.info.lines
+                correct(item.pixels)
                 ring.release(item)
             elif counts:
                 lost += item.lines
