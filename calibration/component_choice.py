@@ -1,0 +1,192 @@
+"""How many principal components and how wide a Gaussian: from a few labelled images, or from good ones alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flawline.calibration.principal_components import PrincipalComponents
+from flawline.runtime.errors import InputError
+from flawline.runtime.extras import LazyModule
+from flawline.runtime.kernels import proximally_sensitive_error
+from flawline.runtime.progress import progress
+
+if TYPE_CHECKING:
+    from sklearn import metrics
+else:
+    metrics = LazyModule("sklearn.metrics", "pip install 'flawline[fit]'")
+
+Images = npt.NDArray[np.uint8]
+Scores = npt.NDArray[np.float64]
+
+FEWEST_GOOD = 5
+"""Good images that are needed to choose without labels."""
+
+_TIE = 1e-9
+_FLAW_SHARE = 10
+_SMALLEST_FLAW_PX = 3.0
+_PLACES = 6
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is tried.
+
+    Attributes:
+        components: Numbers of principal components, rising.
+        sigmas: Standard deviations of the Gaussian in pixels, rising; 0 is the squared error.
+    """
+
+    components: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128)
+    sigmas: Sequence[float] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be tried."""
+        for name, values in (("components", self.components), ("sigmas", self.sigmas)):
+            if not len(values) or list(values) != sorted(set(values)) or not values[0] >= (name == "components"):
+                raise InputError(f"{name} {list(values)} to try; expected numbers that rise, each once, none negative")
+
+    def up_to(self, most: int) -> "Grid":
+        """The same with no more components than were fitted.
+
+        Raises:
+            InputError: All of them are more.
+        """
+        kept = [count for count in self.components if count <= most]
+        if not kept:
+            raise InputError(f"{list(self.components)} components to try of {most} that were fitted; expected fewer")
+        return Grid(kept, self.sigmas)
+
+
+class Choice(NamedTuple):
+    """What was chosen.
+
+    Attributes:
+        components: Principal components.
+        sigma: Standard deviation of the Gaussian, px.
+        value: What made it best: the average precision, or the ratio of `choose_without_labels`.
+    """
+
+    components: int
+    sigma: float
+    value: float
+
+
+def grid_scores(fitted: PrincipalComponents, images: Images, grid: Grid) -> Scores:
+    """Scores of images for everything on the grid: the maximum of the proximally sensitive error.
+
+    Args:
+        fitted: As many components as the largest number on the grid, or more.
+        images: uint8 (N, height, width) or (N, height, width, channels).
+        grid: What is tried.
+
+    Returns:
+        float64 (numbers of components, sigmas, N).
+
+    Raises:
+        InputError: Images of another size, or more components than were fitted.
+    """
+    return _grid_maxima(fitted, fitted.centred(images), grid)
+
+
+def choose_by_labels(
+    fitted: PrincipalComponents, images: Images, defective: npt.NDArray[np.bool_], grid: Grid | None = None
+) -> Choice:
+    """The point on the grid with the best average precision on a few labelled images (Gudi and others, 2022, 4.1).
+
+    Nothing else than these images decides, and none of them may have been fitted on. Of equals the one with the fewest
+    components wins, then the one with the smallest sigma.
+
+    Args:
+        fitted: The principal components of good images.
+        images: uint8 (n, height, width) or (n, height, width, channels); five of a kind in the paper.
+        defective: bool (n,), True for an image with a flaw.
+        grid: What is tried; as far as components were fitted.
+
+    Raises:
+        InputError: The images are all good or all defective, or of another size.
+        MissingExtraError: scikit-learn is not installed.
+    """
+    if defective.shape != (len(images),):
+        raise InputError(f"{len(images)} labelled images and labels of shape {defective.shape}; expected one for each")
+    bad = int(defective.sum())
+    if not 0 < bad < len(images):
+        raise InputError(
+            f"{len(images)} labelled images, {bad} of them defective; expected good and defective ones to choose by"
+        )
+    grid = (grid or Grid()).up_to(len(fitted.basis))
+    scores = grid_scores(fitted, images, grid)
+    values = [[metrics.average_precision_score(defective, of_sigma) for of_sigma in row] for row in scores]
+    return _best(np.array(values, np.float64), grid)
+
+
+def choose_without_labels(
+    fitted: PrincipalComponents, good: Images, grid: Grid | None = None, *, flaw_px: float | None = None
+) -> Choice:
+    """The point on the grid at which a small flaw of given contrast stands out most from good images.
+
+    A disc one grey level brighter than its surroundings is what a flaw is taken for: the detector is linear up to the
+    square, so that its answer to the disc, whatever the image below, is the disc less its own reconstruction, filtered.
+    More components leave less of good images, and less of the flaw as well; a wider Gaussian averages more noise away,
+    and spreads the flaw. The ratio of the two, as of a matched filter, weighs one against the other::
+
+        value = median over places of max |(I - B^T B) disc * k| / median over good images of max |residual * k|
+
+    Of equals the one with the fewest components wins, then the one with the smallest sigma.
+
+    Args:
+        fitted: The principal components of good images.
+        good: Held-out good images, uint8 (n, height, width) or (n, height, width, channels), none of them fitted on.
+        grid: What is tried; as far as components were fitted.
+        flaw_px: Diameter of the disc; a tenth of the image's shorter side if None, but at least 3.
+
+    Raises:
+        InputError: Fewer than 5 good images, images of another size, or a flaw that does not fit into them.
+    """
+    if len(good) < FEWEST_GOOD:
+        raise InputError(f"{len(good)} held-out good images; expected at least {FEWEST_GOOD} to choose by")
+    grid = (grid or Grid()).up_to(len(fitted.basis))
+    flaws = np.sqrt(_grid_maxima(fitted, _discs(fitted.shape, flaw_px), grid))
+    normal = np.sqrt(grid_scores(fitted, good, grid))
+    # Good images that are reconstructed exactly leave any flaw infinitely far out.
+    noise = np.maximum(np.median(normal, axis=2), float(np.finfo(np.float32).tiny))
+    return _best(np.median(flaws, axis=2) / noise, grid)
+
+
+def _discs(shape: tuple[int, int, int], diameter_px: float | None) -> npt.NDArray[np.float32]:
+    """Discs of 1 on 0, in all channels, at the crossings of six rows and six columns: float32 (36, D)."""
+    channels, height, width = shape
+    diameter = max(min(height, width) / _FLAW_SHARE, _SMALLEST_FLAW_PX) if diameter_px is None else diameter_px
+    if not 1 <= diameter <= min(height, width) / 2:
+        raise InputError(f"a flaw of {diameter} px in images of {width} x {height}; expected 1 px to half of a side")
+    # Whole pixels for centres, so that all discs are of the same pixels.
+    rows, columns = (((np.arange(_PLACES) + 0.5) * side / _PLACES).astype(np.int64) for side in (height, width))
+    y, x = np.arange(height)[:, None], np.arange(width)
+    discs = [(y - row) ** 2 + (x - column) ** 2 <= (diameter / 2) ** 2 for row in rows for column in columns]
+    return np.repeat(np.stack(discs)[:, None], channels, axis=1).reshape(len(discs), -1).astype(np.float32)
+
+
+def _grid_maxima(fitted: PrincipalComponents, residual: npt.NDArray[np.float32], grid: Grid) -> Scores:
+    """Maxima of the errors of centred images, float32 (N, D), which lose what the components hold."""
+    fitted.first(grid.components[-1])
+    none = np.zeros((1, *fitted.shape), np.float32)
+    scores = np.empty((len(grid.components), len(grid.sigmas), len(residual)))
+    done = 0
+    for row, count in enumerate(progress(grid.components, label="choosing", unit="number of components")):
+        part = fitted.basis[done:count]
+        residual -= (residual @ part.T) @ part
+        done = count
+        for column, sigma in enumerate(grid.sigmas):
+            for index, values in enumerate(residual):
+                error = proximally_sensitive_error(values.reshape(none.shape), none, sigma)
+                scores[row, column, index] = error.maximum[0]
+    return scores
+
+
+def _best(values: Scores, grid: Grid) -> Choice:
+    """The first of the largest values, by components and then by sigma."""
+    first = int(np.argmax(values >= values.max() - _TIE))
+    row, column = divmod(first, values.shape[1])
+    return Choice(grid.components[row], grid.sigmas[column], float(values[row, column]))
