@@ -82,7 +82,7 @@ def accuracy_against_dimension(
         MissingExtraError: matplotlib is not installed.
         InputError: The file cannot be written.
     """
-    with _figure(path) as figure:
+    with figure_file(path) as figure:
         axes = figure.add_subplot()
         shift = np.linspace(-0.012, 0.012, max(len(curves), 2))
         for index, curve in enumerate(curves):
@@ -110,7 +110,7 @@ def cost_against_dimension(path: Path, latency_ms: Sequence[Curve], factor_mb: S
         MissingExtraError: matplotlib is not installed.
         InputError: The file cannot be written.
     """
-    with _figure(path, height=6.4) as figure:
+    with figure_file(path, height=6.4) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True)
         for axes, curves, label in ((upper, latency_ms, "median latency / ms"), (lower, factor_mb, "factors / MB")):
             for index, curve in enumerate(curves):
@@ -139,7 +139,7 @@ def accuracy_against_time(
         MissingExtraError: matplotlib is not installed.
         InputError: The file cannot be written.
     """
-    with _figure(path) as figure:
+    with figure_file(path) as figure:
         axes = figure.add_subplot()
         for index, (curve, names) in enumerate(zip(curves, labels, strict=True)):
             axes.plot(curve.x, curve.y, label=curve.label, **_look(index))
@@ -164,7 +164,7 @@ def peak_against_line(path: Path, curves: Sequence[Curve], *, seam: int, title: 
         seam: Line at which one strip ends and the next begins.
         title: Above the plot.
     """
-    with _figure(path) as figure:
+    with figure_file(path) as figure:
         axes = figure.subplots()
         for index, curve in enumerate(curves):
             axes.plot(curve.x, curve.y, label=curve.label, **_look(index), markevery=max(1, len(curve.x) // 16))
@@ -186,7 +186,7 @@ def time_by_stage(path: Path, groups: Sequence[str], stages: Mapping[str, Sequen
         MissingExtraError: matplotlib is not installed.
         InputError: The file cannot be written.
     """
-    with _figure(path) as figure:
+    with figure_file(path) as figure:
         axes = figure.add_subplot()
         bottom = np.zeros(len(groups))
         for index, (name, taken) in enumerate(stages.items()):
@@ -215,7 +215,7 @@ def roc(path: Path, defective: NDArray[np.bool_], scores: NDArray[np.float64], *
     last_of_tie = np.append(np.diff(scores[order]) != 0, True)
     caught = np.append(0, np.cumsum(defective[order])[last_of_tie]) / defective.sum()
     rejected = np.append(0, np.cumsum(~defective[order])[last_of_tie]) / (~defective).sum()
-    with _figure(path, width=5.2, height=4.8) as figure:
+    with figure_file(path, width=5.2, height=4.8) as figure:
         axes = figure.add_subplot()
         axes.plot(rejected, caught, color=COLOURS[0], label=f"AUROC {auroc:.4f}")
         axes.plot([0, 1], [0, 1], color="#999999", linestyle=":", linewidth=1.2, label="chance")
@@ -242,7 +242,7 @@ def score_histogram(path: Path, scores: Mapping[str, NDArray[np.float64]], thres
     """
     everything = np.concatenate(list(scores.values()))
     edges = np.linspace(everything.min(), np.percentile(everything, 99.5) + 1e-9, 41)
-    with _figure(path) as figure:
+    with figure_file(path) as figure:
         axes = figure.add_subplot()
         for index, (label, values) in enumerate(scores.items()):
             # The last bin takes what lies beyond it, so that no image is missing from the picture.
@@ -299,7 +299,18 @@ def _keep_to_ourselves() -> None:
 
 
 @contextmanager
-def _figure(path: Path, *, width: float = 7.0, height: float = 4.4) -> Iterator[Any]:
+def figure_file(path: Path, *, width: float = 7.0, height: float = 4.4) -> Iterator[Any]:
+    """Gives a figure to draw on, and writes it.
+
+    Args:
+        path: PNG file to write.
+        width: In inches.
+        height: In inches.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        InputError: The file cannot be written.
+    """
     # A figure of its own, without pyplot: no window system, no global state, and nothing left open.
     _keep_to_ourselves()
     with mpl.rc_context(STYLE):
