@@ -26,7 +26,7 @@ Matrix = npt.NDArray[np.float32]
 _ITERATIONS = 2
 _OVERSAMPLING = 2
 # Directions by pixels in float32, at the most at once: two of them in use, the rest inside products and factorisations.
-_MATRICES = 8
+_MATRICES = 9
 _WORKING_BYTES = 64 << 20
 # Of the mean variance of a direction: what keeps the factorisation going where images span fewer directions.
 _SHIFT = 1e-6
@@ -120,7 +120,7 @@ def working_bytes(pixels: int, components: int) -> int:
         components: Components k.
 
     Returns:
-        Bytes: 8 matrices of 2 k directions in float32, and 64 MB.
+        Bytes: 9 matrices of 2 k directions in float32, and 64 MB.
     """
     return _MATRICES * _OVERSAMPLING * components * pixels * np.dtype(np.float32).itemsize + _WORKING_BYTES
 
