@@ -1,0 +1,117 @@
+"""Images to train on: an array, which may be mapped from a file, or image files that are read when they are needed."""
+
+import hashlib
+from typing import Literal, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from flawline.calibration.good_images import GoodImages
+from flawline.detectors.autoencoder import ImageShape
+from flawline.runtime.errors import InputError
+from flawline.runtime.images import read_image, require_mode
+
+Indices = npt.NDArray[np.int64]
+
+
+class TrainingImages(Protocol):
+    """Numbered images of one shape."""
+
+    @property
+    def shape(self) -> ImageShape:
+        """Of each image."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, over the contents and the order of all images, and the size they are brought to."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def batch(self, indices: Indices) -> Tensor:
+        """The images of these numbers, float32 (B, channels, height, width) from 0 to 1."""
+
+
+class ArrayImages:
+    """Images in an array.
+
+    Args:
+        images: uint8 (N, height, width) grey or (N, height, width, 3) RGB; `numpy.load(..., mmap_mode="r")` serves where
+            it is larger than memory.
+
+    Raises:
+        InputError: Another kind of array, or an empty one.
+    """
+
+    def __init__(self, images: npt.NDArray[np.uint8]) -> None:
+        if (
+            images.dtype != np.uint8
+            or images.ndim not in (3, 4)
+            or images.shape[3:] not in ((), (3,))
+            or not images.size
+        ):
+            raise InputError(
+                f"training images {images.dtype} {images.shape}; expected uint8 (N, height, width) or (N, height, width, 3)"
+            )
+        self._images = images
+        self.shape = ImageShape(1 if images.ndim == 3 else 3, images.shape[1], images.shape[2])
+        digest = hashlib.sha256(repr(images.shape).encode())
+        for image in images:
+            digest.update(np.ascontiguousarray(image).data)
+        self.fingerprint = digest.hexdigest()
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._images)
+
+    def batch(self, indices: Indices) -> Tensor:
+        """The images of these numbers, float32 (B, channels, height, width) from 0 to 1."""
+        return _unit(self._images[indices])
+
+
+class FileImages:
+    """Image files, read and brought to one size for every batch anew: memory holds one batch.
+
+    Args:
+        good: The files, found to be alike in mode.
+        height: To bring the images to, in pixels.
+        width: Likewise.
+        interpolation: Of images that are larger on both sides, as on the device; others are interpolated linearly.
+    """
+
+    def __init__(
+        self, good: GoodImages, height: int, width: int, *, interpolation: Literal["area", "linear"] = "area"
+    ) -> None:
+        self._paths = good.paths
+        self._shrink = cv2.INTER_AREA if interpolation == "area" else cv2.INTER_LINEAR
+        self.shape = ImageShape(good.channels, height, width)
+        contents = "".join(good.sha256[path] for path in good.paths)
+        self.fingerprint = hashlib.sha256(f"{tuple(self.shape)} {interpolation} {contents}".encode()).hexdigest()
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._paths)
+
+    def batch(self, indices: Indices) -> Tensor:
+        """The images of these numbers, float32 (B, channels, height, width) from 0 to 1.
+
+        Raises:
+            InputError: A file has been changed or removed meanwhile, and is no image of the same mode any more.
+        """
+        channels, height, width = self.shape
+        images = np.empty((len(indices), height, width, channels)[: 3 if channels == 1 else 4], np.uint8)
+        for slot, index in zip(images, indices, strict=True):
+            path = self._paths[index]
+            frame = read_image(path)
+            require_mode(frame, channels, path)
+            shrinks = frame.shape[0] >= height and frame.shape[1] >= width
+            cv2.resize(frame, (width, height), dst=slot, interpolation=self._shrink if shrinks else cv2.INTER_LINEAR)
+        return _unit(images)
+
+
+def _unit(images: npt.NDArray[np.uint8]) -> Tensor:
+    planes = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(planes)).to(torch.float32).div_(255)
