@@ -3,11 +3,13 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 
 import torch
+from onnx import ModelProto
+from torch import nn
 
 from flawline.detectors.folded import FeatureNetwork
 from flawline.export.feature_graph import BATCH, FeatureGraph, cut
@@ -33,8 +35,24 @@ def export_backbone(network: FeatureNetwork, height: int, width: int) -> Feature
     stride = network.total_stride
     if min(height, width) < stride or height % stride or width % stride:
         raise InputError(f"images of {height} x {width} for {network.title}; expected multiples of its stride {stride}")
+    model = trace(network, (3, height, width), network.layers, title=network.title)
+    return cut(model, network.layers, height, width, origin=network.title)
+
+
+def trace(network: nn.Module, image_shape: tuple[int, int, int], outputs: Sequence[str], *, title: str) -> ModelProto:
+    """Exports a network as it comes from torch.
+
+    Args:
+        network: Takes images, float32 (N, channels, height, width), and gives a tensor, or a tuple of them.
+        image_shape: Channels, height and width.
+        outputs: Names for what it gives.
+        title: What messages call the network.
+
+    Returns:
+        The network in inference form, with one input `image` and any batch.
+    """
     # Not one: the exporter takes a batch of one for a constant.
-    example = torch.zeros(2, 3, height, width)
+    example = torch.zeros(2, *image_shape)
     with _quiet(), _no_cache(), _interruptible():
         program = torch.onnx.export(
             network.eval(),
@@ -44,12 +62,12 @@ def export_backbone(network: FeatureNetwork, height: int, width: int) -> Feature
             verbose=False,
             opset_version=_OPSET,
             input_names=["image"],
-            output_names=list(network.layers),
+            output_names=list(outputs),
             dynamic_shapes=({0: torch.export.Dim(BATCH)},),
         )
     if program is None:
-        raise RuntimeError(f"torch returned no ONNX program for {network.title}")
-    return cut(program.model_proto, network.layers, height, width, origin=network.title)
+        raise RuntimeError(f"torch returned no ONNX program for {title}")
+    return program.model_proto
 
 
 @contextmanager
