@@ -1,0 +1,257 @@
+"""The saliency graph of both autoencoders on real digits: equal to autograd by every engine, for grey and for colour."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import openvino
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from flawline.detectors.autoencoder import Autoencoder
+from flawline.detectors.autoencoders import AUTOENCODERS, build_autoencoder
+from flawline.detectors.training import train
+from flawline.detectors.training_images import ArrayImages
+from flawline.detectors.training_options import TrainingOptions
+from flawline.export.autoencoder import export_autoencoder
+from flawline.export.feature_graph import FeatureGraph, cut
+from flawline.export.nodes import Nodes
+from flawline.export.normalisation import normalise
+from flawline.export.saliency import compose_saliency, propagate_back
+from flawline.runtime.errors import InputError
+from tests.runtime.gpu.tensorrt_packages import tensorrt_folder
+
+Array = npt.NDArray[Any]
+Maps = dict[str, Array]
+
+TOLERANCE = 1e-4
+"""Of a map, relative to its image's largest value."""
+
+ORDINARY = {
+    "Abs", "Add", "Conv", "ConvTranspose", "Gemm", "Greater", "Identity", "LeakyRelu", "Mul", "Pad", "ReduceMax",
+    "ReduceMean", "Relu", "Reshape", "Sigmoid", "Sub", "Where",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def digits(shared_data: Path) -> npt.NDArray[np.uint8]:
+    path = shared_data / "mnist" / "mnist.npz"
+    if not path.is_file():
+        pytest.skip("no mnist/mnist.npz in the folder of real images")
+    with np.load(path) as data:
+        return data["x_train"][np.random.default_rng(0).permutation(60_000)[:112]]  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module", params=AUTOENCODERS)
+def trained(request: pytest.FixtureRequest, digits: npt.NDArray[np.uint8]) -> tuple[Autoencoder, FeatureGraph]:
+    network = build_autoencoder(request.param, 28, 28, bottleneck=32, seed=2)
+    options = TrainingOptions(epochs=3, batch_size=25, learning_rate=3e-3)
+    train(network, ArrayImages(digits[:100]), options)
+    return network, export_autoencoder(network)
+
+
+def autograd(network: Autoencoder, images: npt.NDArray[np.float32]) -> Maps:
+    """The paper's equations 1 to 3, by torch."""
+    x = torch.from_numpy(images).requires_grad_()
+    reconstruction = network(x)
+    error = (x - reconstruction).square()
+    error.mean((1, 2, 3)).sum().backward()
+    assert x.grad is not None
+    return {
+        "reconstruction": reconstruction.detach().numpy(),
+        "error": error.mean(1, keepdim=True).detach().numpy(),
+        "saliency": x.grad.abs().amax(1, keepdim=True).numpy(),
+    }
+
+
+def by_onnxruntime(model: onnx.ModelProto, feeds: Maps) -> Maps:
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def by_openvino(model: onnx.ModelProto, feeds: Maps) -> Maps:
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    results = core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings)(feeds)
+    return {name: np.asarray(results[name]) for name in (output.name for output in model.graph.output)}
+
+
+ENGINES = pytest.mark.parametrize("engine", [by_onnxruntime, by_openvino])
+Engine = Callable[[onnx.ModelProto, Maps], Maps]
+
+
+def assert_equal(received: Maps, expected: Maps) -> None:
+    assert received.keys() == expected.keys()
+    for name, maps in expected.items():
+        assert received[name].shape == maps.shape
+        assert received[name].dtype == np.float32
+        largest = np.abs(maps).max(axis=(1, 2, 3), keepdims=True)
+        assert (np.abs(received[name] - maps) <= TOLERANCE * largest).all(), name
+
+
+def unit(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    return images[:, None].astype(np.float32) / 255
+
+
+@ENGINES
+@pytest.mark.parametrize("batch", [1, 12])
+def test_maps_are_those_of_autograd(
+    trained: tuple[Autoencoder, FeatureGraph], digits: npt.NDArray[np.uint8], engine: Engine, batch: int
+) -> None:
+    network, graph = trained
+    images = unit(digits[100 : 100 + batch])
+    assert_equal(engine(compose_saliency(graph), {"image": images}), autograd(network, images))
+
+
+@ENGINES
+def test_backward_pass_through_the_network_is_that_of_autograd(
+    trained: tuple[Autoencoder, FeatureGraph], digits: npt.NDArray[np.uint8], engine: Engine
+) -> None:
+    """By itself: in the saliency map the residual, which needs no network, outweighs it."""
+    network, graph = trained
+    nodes = Nodes()
+    through = propagate_back(graph.model, graph.input, graph.layers[0], "seed", nodes)
+    nodes.add("Identity", [through], "gradient")
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    model.graph.node.extend(nodes.nodes)
+    model.graph.initializer.extend(nodes.constants)
+    shapes = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 1, 28, 28]) for name in ("seed", "gradient")]
+    model.graph.input.append(shapes[0])
+    del model.graph.output[:]
+    model.graph.output.append(shapes[1])
+    images = unit(digits[100:])
+    seed = np.random.default_rng(1).normal(size=images.shape).astype(np.float32)
+    x = torch.from_numpy(images).requires_grad_()
+    network(x).backward(torch.from_numpy(seed))
+    assert x.grad is not None
+    assert_equal(engine(model, {graph.input: images, "seed": seed}), {"gradient": x.grad.numpy()})
+
+
+@ENGINES
+def test_saliency_of_colour_is_the_maximum_over_the_channels(engine: Engine) -> None:
+    network = build_autoencoder("convolutional", 16, 20, channels=3, bottleneck=8).eval()
+    images = np.random.default_rng(0).random((2, 3, 16, 20), np.float32)
+    assert_equal(engine(compose_saliency(export_autoencoder(network)), {"image": images}), autograd(network, images))
+
+
+def test_graph_holds_ordinary_operators_and_is_the_same_each_time(trained: tuple[Autoencoder, FeatureGraph]) -> None:
+    _, graph = trained
+    model = compose_saliency(graph)
+    assert {node.op_type for node in model.graph.node} <= ORDINARY
+    assert all(entry.domain in ("", "ai.onnx") for entry in model.opset_import)
+    assert model.SerializeToString(deterministic=True) == compose_saliency(graph).SerializeToString(deterministic=True)
+
+
+def test_outputs_can_be_chosen(trained: tuple[Autoencoder, FeatureGraph], digits: npt.NDArray[np.uint8]) -> None:
+    _, graph = trained
+    images = {"image": unit(digits[:2])}
+    whole = by_onnxruntime(compose_saliency(graph), images)
+    for name in ("reconstruction", "error", "saliency"):
+        assert_equal(by_onnxruntime(compose_saliency(graph, [name]), images), {name: whole[name]})
+    without = compose_saliency(graph, ["error"])
+    assert len(without.graph.node) < len(compose_saliency(graph, ["saliency"]).graph.node)
+
+
+@ENGINES
+def test_frames_of_bytes_are_taken_by_the_nodes_that_normalise(
+    trained: tuple[Autoencoder, FeatureGraph], digits: npt.NDArray[np.uint8], engine: Engine
+) -> None:
+    _, graph = trained
+    model = compose_saliency(graph)
+    expected = by_onnxruntime(model, {"image": unit(digits[100:])})
+    nodes = Nodes()
+    normalise(nodes, model, "frame", "image", channels=1, layout="nhwc", mean=[0], std=[255], image_channels=1)
+    behind = list(model.graph.node)
+    del model.graph.node[:], model.graph.input[:]
+    model.graph.node.extend([*nodes.nodes, *behind])
+    model.graph.initializer.extend(nodes.constants)
+    model.graph.input.append(helper.make_tensor_value_info("frame", TensorProto.UINT8, ["N", 28, 28, 1]))
+    onnx.checker.check_model(model, full_check=True)
+    assert_equal(engine(model, {"frame": digits[100:, :, :, None]}), expected)
+
+
+@pytest.mark.parametrize("opset", [17, 18, 20])
+def test_network_of_every_supported_opset_has_a_saliency_graph(opset: int) -> None:
+    """A network from elsewhere: a convolution and back, for three channels."""
+    weight = np.random.default_rng(0).normal(size=(5, 3, 3, 3)).astype(np.float32)
+    model = network_of(
+        [
+            helper.make_node("Conv", ["x", "w"], ["code"], strides=[2, 2], pads=[1, 1, 1, 1]),
+            helper.make_node("Tanh", ["code"], ["squeezed"]),
+            helper.make_node("ConvTranspose", ["squeezed", "w"], ["y"], strides=[2, 2], pads=[1, 1, 0, 0]),
+        ],
+        {"w": weight},
+        opset,
+    )
+    images = np.random.default_rng(1).random((2, 3, 8, 12), np.float32)
+    received = by_onnxruntime(compose_saliency(cut(model, ["y"], 8, 12, origin="small")), {"image": images})
+    kernel = torch.from_numpy(weight)
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        code = torch.tanh(torch.nn.functional.conv2d(x, kernel, stride=2, padding=1))
+        return torch.nn.functional.conv_transpose2d(code, kernel, stride=2, padding=1, output_padding=1)
+
+    assert_equal(received, autograd(network, images))  # type: ignore[arg-type]
+
+
+def network_of(nodes: list[onnx.NodeProto], constants: Maps, opset: int = 18) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 8, 12])],
+        [onnx.ValueInfoProto(name=nodes[-1].output[0])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+
+
+def test_network_that_gives_no_image_of_its_size_is_refused() -> None:
+    model = network_of([helper.make_node("Conv", ["x", "w"], ["y"])], {"w": np.ones((3, 3, 3, 3), np.float32)})
+    message = "a network that gives 3 x 6 x 10; expected a reconstruction of 3 x 8 x 12"
+    with pytest.raises(InputError, match=message):
+        compose_saliency(cut(model, ["y"], 8, 12, origin="small"))
+
+
+def test_network_without_a_gradient_still_has_an_error_map() -> None:
+    model = network_of([helper.make_node("Softmax", ["x"], ["y"], axis=1)], {})
+    graph = cut(model, ["y"], 8, 12, origin="small")
+    with pytest.raises(InputError, match=r"node network/y \(Softmax\) is of an operator without a gradient here"):
+        compose_saliency(graph)
+    images = np.random.default_rng(1).random((2, 3, 8, 12), np.float32)
+    received = by_onnxruntime(compose_saliency(graph, ["error"]), {"image": images})["error"]
+    expected = (torch.from_numpy(images).softmax(1).numpy() - images) ** 2
+    np.testing.assert_allclose(received, expected.mean(1, keepdims=True), rtol=1e-4, atol=1e-7)
+
+
+BUILD = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import tensorrt_rtx_bindings as trt
+logger = trt.Logger(trt.Logger.ERROR)
+builder = trt.Builder(logger)
+network = builder.create_network()
+parser = trt.OnnxParser(network, logger)
+if not parser.parse_from_file(sys.argv[2]):
+    sys.exit(parser.get_error(0).desc())
+profile, config = builder.create_optimization_profile(), builder.create_builder_config()
+profile.set_shape("image", (1, 1, 28, 28), (4, 1, 28, 28), (4, 1, 28, 28))
+config.add_optimization_profile(profile)
+sys.exit(0 if builder.build_serialized_network(network, config).nbytes > 100_000 else "no plan")
+"""
+
+
+def test_tensorrt_builds_an_engine_of_it(trained: tuple[Autoencoder, FeatureGraph], tmp_path: Path) -> None:
+    folder = tensorrt_folder("rtx")
+    onnx.save(compose_saliency(trained[1]), tmp_path / "saliency.onnx")
+    command = [sys.executable, "-W", "ignore", "-c", BUILD, str(folder), str(tmp_path / "saliency.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
