@@ -9,6 +9,7 @@ import pytest
 from flawline.__main__ import main
 from flawline.runtime import Detector, EngineError, bundle
 from flawline.runtime.bundle import read
+from flawline.runtime.bundle.manifest import MINOR
 from flawline.runtime.engines import open_scorer
 from flawline.runtime.verification import verify
 
@@ -109,7 +110,7 @@ def test_a_newer_format_is_not_damage(make_bundle, tmp_path, capsys):
     (path / "manifest.sha256").write_text(hashlib.sha256(manifest).hexdigest() + "\n")
     status, out, err = run(capsys, path)
     assert (status, out) == (2, "")
-    assert "is of format 2.2, this version reads format 1: update flawline" in err
+    assert f"is of format 2.{MINOR}, this version reads format 1: update flawline" in err
 
 
 def test_an_engine_that_refuses_the_graph_is_not_damage(make_bundle, tmp_path, capsys):

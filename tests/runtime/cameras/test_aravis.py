@@ -118,11 +118,11 @@ def test_block_that_waited_in_the_library_is_here_since_it_came(net, parameters)
     net.camera(256)
     reader, _ = net.reader(f"{SMALL}&buffers=1024{parameters}")
     follow(reader, 3200)
-    reader.ask("wait 0.3")
-    got = follow(reader, 1600)
-    # Of the time by which they were fetched late nothing is left, but for moments at which the machine is busy.
+    reader.ask("wait 1")
+    got = follow(reader, 4800)
+    # Fetched from a second late on to a quarter of one; the rest is for moments at which the machine is busy.
     late_ms = [(read.arrival_time_ns - read.made_ns) / 1e6 for read in got]
-    assert sorted(late_ms)[len(late_ms) // 2] < 60
+    assert sorted(late_ms)[len(late_ms) // 2] < 300
     closed(reader)
 
 
