@@ -153,7 +153,7 @@ def _error(opened: Session, frame_px: int, _: int, sigma_px: float) -> _Case:
     job["parts"] = opened.buffers.upload(np.zeros((1, image_calls.error_parts(size)), PART))
     job["finished"] = opened.buffers.upload(np.zeros(1, np.uint32))
     job["maxima"], job["means"] = opened.buffers.allocate(4), opened.buffers.allocate(4)
-    expected = proximally_sensitive_error(image, reconstruction, sigma_px).map
+    expected = proximally_sensitive_error(image, reconstruction, sigma_px, implementation="reference").map
     return _Case(
         PSE,
         f"{frame_px} x {frame_px} px, sigma {sigma_px:g}",

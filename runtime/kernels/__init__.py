@@ -5,7 +5,7 @@ from flawline.runtime.kernels.implementations import MOST_THREADS, implementatio
 from flawline.runtime.kernels.interpolation import Upsampling
 from flawline.runtime.kernels.maps import embeddings, smooth
 from flawline.runtime.kernels.packing import BLOCK_ROWS, pack, packed_size, padded_rows, unpack
-from flawline.runtime.kernels.pse import proximally_sensitive_error
+from flawline.runtime.kernels.pse import ProximalErrorMap, proximally_sensitive_error
 from flawline.runtime.kernels.quantisation import pack_int8, pad_row_scales, quantise
 from flawline.runtime.kernels.roofline import read_bandwidth
 from flawline.runtime.kernels.scoring import MahalanobisMap, mahalanobis
@@ -15,6 +15,7 @@ __all__ = [
     "MOST_THREADS",
     "Gaussians",
     "MahalanobisMap",
+    "ProximalErrorMap",
     "Upsampling",
     "embeddings",
     "implementations",

@@ -26,6 +26,17 @@ def mahalanobis(
     implementation: str, x: Floats, gaussians: Gaussians, order: Integers, threads: int, out: Floats, /
 ) -> None: ...
 def smooth(implementation: str, maps: Floats, smoothing: Filter, threads: int, out: Floats, /) -> None: ...
+def proximal_error(
+    implementation: str,
+    taps: Floats,
+    image: npt.NDArray[Any],
+    reconstruction: Floats,
+    threads: int,
+    out: Floats,
+    maxima: Floats,
+    means: Floats,
+    /,
+) -> None: ...
 def checksum(implementation: str, data: npt.NDArray[np.uint8], threads: int, /) -> int: ...
 
 class MahalanobisMap:
@@ -43,3 +54,19 @@ class MahalanobisMap:
         threads: int,
     ) -> None: ...
     def run(self, maps: Sequence[Floats], out: Floats, scores: Floats) -> None: ...
+
+class ProximalErrorMap:
+    def __init__(
+        self,
+        implementation: str,
+        taps: Floats,
+        of_bytes: bool,
+        channels: int,
+        height: int,
+        width: int,
+        batch: int,
+        threads: int,
+    ) -> None: ...
+    def run(
+        self, image: npt.NDArray[Any], reconstruction: Floats, out: Floats | None, maxima: Floats, means: Floats
+    ) -> None: ...

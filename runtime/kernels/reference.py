@@ -5,6 +5,7 @@ either of the two.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,22 @@ class MahalanobisMap:
         distances = mahalanobis(vectors, self._gaussians).reshape(-1, *self._size)
         out[...] = smooth(distances, self._sigma)
         scores[...] = out.max(axis=(1, 2))
+
+
+class ProximalErrorMap:
+    """Images and reconstructions to Proximally Sensitive Error; see `flawline.runtime.kernels.ProximalErrorMap`."""
+
+    def __init__(self, taps: Floats) -> None:
+        self._taps = taps
+
+    def run(
+        self, image: npt.NDArray[Any], reconstruction: Floats, out: Floats | None, maxima: Floats, means: Floats
+    ) -> None:
+        """Writes the map, float32 (B, h, w), unless it is None, and its maximum and mean, float32 (B,)."""
+        errors = proximal_error(image, reconstruction, self._taps)
+        if out is not None:
+            out[...] = errors
+        maxima[...], means[...] = errors.max((1, 2)), errors.mean((1, 2))
 
 
 def embeddings(
@@ -91,3 +108,15 @@ def smooth(maps: npt.NDArray[np.floating], sigma: float) -> npt.NDArray[np.float
         windows = np.lib.stride_tricks.sliding_window_view(padded, len(taps), axis)
         smoothed = windows @ taps
     return smoothed
+
+
+def proximal_error(image: npt.NDArray[Any], reconstruction: Floats, taps: Floats) -> npt.NDArray[np.float64]:
+    """Squares of the residuals, (B, channels, h, w), filtered by taps along both axes, mean over channels: (B, h, w)."""
+    filtered = image.astype(np.float64) - reconstruction
+    radius = len(taps) // 2
+    for axis in (2, 3):
+        border = [(radius, radius) if i == axis else (0, 0) for i in range(4)]
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(filtered, border), len(taps), axis)
+        filtered = windows @ taps.astype(np.float64)
+    errors: npt.NDArray[np.float64] = (filtered**2).mean(1)
+    return errors

@@ -3,6 +3,7 @@
 
 #include "distances.h"
 #include "maps.h"
+#include "pse.h"
 
 namespace flawline {
 namespace {
@@ -42,7 +43,7 @@ struct Avx2 {
 };
 
 constexpr Kernels kKernels = {
-    "avx2", distances<Avx2>, embed_row, smooth_row, checksum,
+    "avx2", distances<Avx2>, embed_row, smooth_row, proximal_error, checksum,
 };
 
 }  // namespace

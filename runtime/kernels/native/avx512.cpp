@@ -3,6 +3,7 @@
 
 #include "distances.h"
 #include "maps.h"
+#include "pse.h"
 
 namespace flawline {
 namespace {
@@ -77,7 +78,7 @@ struct Avx512 {
 };
 
 constexpr Kernels kKernels = {
-    "avx512", distances<Avx512>, embed_row, smooth_row, checksum,
+    "avx512", distances<Avx512>, embed_row, smooth_row, proximal_error, checksum,
 };
 
 }  // namespace

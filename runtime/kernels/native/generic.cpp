@@ -1,6 +1,7 @@
 // Any processor: no instruction that the compiler's baseline does not have.
 #include "distances.h"
 #include "maps.h"
+#include "pse.h"
 
 namespace flawline {
 namespace {
@@ -54,7 +55,7 @@ struct Generic {
 };
 
 constexpr Kernels kKernels = {
-    "generic", distances<Generic>, embed_row, smooth_row, checksum,
+    "generic", distances<Generic>, embed_row, smooth_row, proximal_error, checksum,
 };
 
 }  // namespace

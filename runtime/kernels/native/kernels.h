@@ -70,6 +70,34 @@ struct Filter {
     const int32_t* columns; // (width + 2 radius,)
 };
 
+// Columns of a block of filtered residuals.
+constexpr int64_t kErrorBlock = 32;
+
+// Images (channels, height, width), their reconstructions, and the filter of the difference of both.
+struct ErrorPlan {
+    const float* taps;  // (2 radius + 1,), the same from either end
+    int64_t radius;
+    int64_t channels;
+    int64_t height;
+    int64_t width;
+    int64_t tile;    // columns that are worked on at once, whole blocks
+    int64_t stride;  // from one row of scratch to the next: at least tile + 2 radius, in whole blocks
+    bool bytes;      // whether images are uint8 instead of float
+};
+
+// What a thread works in: rows of residuals with what lies beside the tile under the filter, each `stride` long.
+struct ErrorScratch {
+    float* ring;         // (channels, 2 radius + 2, stride): residuals
+    float* lines;        // (2, stride): residuals filtered down
+    float* sums;         // (2, stride): errors of some channels
+    const float** rows;  // (2 radius + 2,)
+};
+
+struct RowError {
+    float maximum;  // NaN left out
+    double sum;     // NaN if there is one
+};
+
 struct Kernels {
     const char* name;
 
@@ -86,6 +114,11 @@ struct Kernels {
 
     // Row y of the filtered (height, width) map. Scratch: width + 2 radius floats.
     void (*smooth_row)(const Filter& filter, const float* map, int64_t y, int64_t width, float* scratch, float* out);
+
+    // Rows [begin, end) of the error of one frame; `begin` is even, so that the same rows are always filtered together.
+    // map: (height, width) or null; rows: (height,).
+    void (*proximal_error)(const ErrorPlan& plan, const void* image, const float* reconstruction, int64_t begin,
+                           int64_t end, ErrorScratch scratch, float* map, RowError* rows);
 
     // Exclusive or of all bytes, eight by eight: the fastest way to have read them.
     uint64_t (*checksum)(const unsigned char* bytes, int64_t size);

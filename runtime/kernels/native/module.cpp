@@ -1,16 +1,19 @@
 // The bindings. Python has checked shapes, dtypes and ranges; here arrays become pointers, and the GIL is released.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "dispatch.h"
 #include "engine.h"
+#include "error_engine.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -28,6 +31,7 @@ using FilterArrays = std::tuple<Array<const float, 1>, Array<const int32_t, 1>, 
 using GaussianArrays =
     std::tuple<Array<const float, 3>, nb::ndarray<nb::ro, nb::ndim<3>, nb::c_contig, nb::device::cpu>,
                Array<const float, 2>, Array<const int32_t, 1>, Array<const uint16_t, 3>, int64_t, bool>;
+using Images = nb::ndarray<nb::ro, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 using FeatureMaps = std::vector<Array<const float, 4>>;
 
 Element element_of(nb::dlpack::dtype dtype) {
@@ -105,6 +109,38 @@ private:
     MapEngine engine_;
 };
 
+ErrorPlan error_plan(const Array<const float, 1>& taps, int64_t channels, int64_t height, int64_t width, bool bytes) {
+    return {taps.data(), static_cast<int64_t>(taps.size() / 2), channels, height, width, 0, 0, bytes};
+}
+
+void run(ErrorEngine& engine, const Images& image, const Array<const float, 4>& reconstruction,
+         const std::optional<Array<float, 3>>& map, const Array<float, 1>& maxima, const Array<float, 1>& means) {
+    float* out = map ? map->data() : nullptr;
+    const nb::gil_scoped_release release;
+    engine.run(image.data(), reconstruction.data(), static_cast<int64_t>(image.shape(0)), out, maxima.data(),
+               means.data());
+}
+
+// Keeps the taps alive, and threads of its own.
+class BoundError {
+public:
+    BoundError(const std::string& implementation, Array<const float, 1> taps, bool bytes, int64_t channels,
+               int64_t height, int64_t width, int64_t batch, int threads)
+        : taps_(std::move(taps)),
+          pool_(threads),
+          engine_(kernels_named(implementation), error_plan(taps_, channels, height, width, bytes), batch, pool_) {}
+
+    void run(const Images& image, const Array<const float, 4>& reconstruction,
+             const std::optional<Array<float, 3>>& map, const Array<float, 1>& maxima, const Array<float, 1>& means) {
+        flawline::run(engine_, image, reconstruction, map, maxima, means);
+    }
+
+private:
+    Array<const float, 1> taps_;
+    Pool pool_;
+    ErrorEngine engine_;
+};
+
 std::vector<std::string> bound_implementations() {
     std::vector<std::string> names;
     for (const Kernels* kernels : available_kernels()) names.emplace_back(kernels->name);
@@ -141,6 +177,16 @@ void bound_smooth(const std::string& implementation, const Array<const float, 3>
            static_cast<int64_t>(maps.shape(1)), static_cast<int64_t>(maps.shape(2)), threads, out.data());
 }
 
+void bound_proximal_error(const std::string& implementation, const Array<const float, 1>& taps, const Images& image,
+                          const Array<const float, 4>& reconstruction, int threads, const Array<float, 3>& map,
+                          const Array<float, 1>& maxima, const Array<float, 1>& means) {
+    const auto size = [&](int axis) { return static_cast<int64_t>(image.shape(axis)); };
+    const bool bytes = image.dtype() == nb::dtype<uint8_t>();
+    ErrorEngine engine(kernels_named(implementation), error_plan(taps, size(1), size(2), size(3), bytes), size(0),
+                       shared_pool(threads));
+    run(engine, image, reconstruction, map, maxima, means);
+}
+
 uint64_t bound_checksum(const std::string& implementation, const Array<const uint8_t, 1>& bytes, int threads) {
     const nb::gil_scoped_release release;
     return checksum(kernels_named(implementation), bytes.data(), static_cast<int64_t>(bytes.size()), threads);
@@ -155,6 +201,7 @@ NB_MODULE(_native, module) {
     module.def("embeddings", &bound_embeddings);
     module.def("mahalanobis", &bound_mahalanobis);
     module.def("smooth", &bound_smooth);
+    module.def("proximal_error", &bound_proximal_error);
     module.def("checksum", &bound_checksum);
     nb::class_<BoundMap>(module, "MahalanobisMap")
         .def(nb::init<const std::string&, GaussianArrays, std::vector<ResamplingArrays>, FilterArrays,
@@ -162,4 +209,8 @@ NB_MODULE(_native, module) {
              "implementation"_a, "gaussians"_a, "resamplings"_a, "smoothing"_a, "order"_a, "height"_a, "width"_a,
              "group_rows"_a, "batch"_a, "threads"_a)
         .def("run", &BoundMap::run, "maps"_a, "out"_a, "scores"_a);
+    nb::class_<BoundError>(module, "ProximalErrorMap")
+        .def(nb::init<const std::string&, Array<const float, 1>, bool, int64_t, int64_t, int64_t, int64_t, int>(),
+             "implementation"_a, "taps"_a, "of_bytes"_a, "channels"_a, "height"_a, "width"_a, "batch"_a, "threads"_a)
+        .def("run", &BoundError::run, "image"_a, "reconstruction"_a, "out"_a.none(), "maxima"_a, "means"_a);
 }

@@ -3,6 +3,7 @@
 
 #include "distances.h"
 #include "maps.h"
+#include "pse.h"
 
 namespace flawline {
 namespace {
@@ -51,7 +52,7 @@ struct Neon {
 };
 
 constexpr Kernels kKernels = {
-    "neon", distances<Neon>, embed_row, smooth_row, checksum,
+    "neon", distances<Neon>, embed_row, smooth_row, proximal_error, checksum,
 };
 
 }  // namespace

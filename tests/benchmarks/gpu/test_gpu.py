@@ -80,8 +80,8 @@ def test_kernels_on_images_are_held_against_a_read_of_as_many_bytes(gpu, monkeyp
 def test_an_error_that_is_wrong_is_not_timed(gpu, monkeypatch, wrong):
     right = images.proximally_sensitive_error
 
-    def changed(*arguments):
-        error = right(*arguments)
+    def changed(*arguments, **options):
+        error = right(*arguments, **options)
         error.map[0, 3, 4] = wrong
         return error
 

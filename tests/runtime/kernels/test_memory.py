@@ -11,7 +11,7 @@ GUARDED = """
 import ctypes, itertools, mmap
 import numpy as np
 from flawline.runtime.kernels import Gaussians, MahalanobisMap, embeddings, implementations, mahalanobis, pack, pack_int8
-from flawline.runtime.kernels import read_bandwidth, smooth
+from flawline.runtime.kernels import ProximalErrorMap, read_bandwidth, smooth
 
 libc = ctypes.CDLL(None, use_errno=True)
 rng = np.random.default_rng(5)
@@ -53,6 +53,13 @@ for implementation in implementations():
             mahalanobis(floats(3, 1, d), gaussians, floats(3, 15), threads=3, implementation=implementation)
     for width in (1, 7, 8, 9, 31):
         smooth(floats(2, 3, width), 2.0, out=floats(2, 3, width), implementation=implementation)
+    for width, channels, sigma in itertools.product((1, 7, 8, 9, 31, 32, 33, 1100), (1, 2), (0, 2.0, 5.0)):
+        for dtype in (np.uint8, np.float32):
+            shape = 2, channels, 5, width
+            error_map = ProximalErrorMap(
+                shape[2:], sigma, channels=channels, dtype=dtype, batch=2, threads=2, implementation=implementation
+            )
+            error_map(guarded(np.ones(shape, dtype)), floats(*shape), floats(2, 5, width))
 for size in (1, 63, 64, 65, 255, 256, 257, 4097):
     read_bandwidth(guarded(np.ones(size, np.uint8)), 2)
 print("inside")

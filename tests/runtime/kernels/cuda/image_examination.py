@@ -60,7 +60,7 @@ def _examine_errors(device: Emulator, rng: np.random.Generator, order: int) -> N
     for dtype in (np.uint8, np.float32):
         image, reconstruction = random_pair(rng, dtype, 2, 2, 33, 70)
         reconstruction[1, 0, 5, 7] = np.nan
-        expected = proximally_sensitive_error(image, reconstruction, 1.5)
+        expected = proximally_sensitive_error(image, reconstruction, 1.5, implementation="reference")
         errors = Errors(device, image, 1.5)
         # The second time with what the first has left.
         for _ in range(2):
