@@ -14,6 +14,7 @@ from flawline.benchmarks.commands import (
     bench_kernels,
     bench_latency,
     bench_peers,
+    bench_pse,
     bench_roofline,
     bench_seams,
     bench_stream,
@@ -23,6 +24,7 @@ from flawline.benchmarks.commands import (
 BENCHMARKS = {
     "latency": (bench_latency, "time of a frame, per stage and end to end; bytes; peak memory"),
     "kernels": (bench_kernels, "the Mahalanobis step against memory bandwidth, ONNX Runtime and NumPy"),
+    "pse": (bench_pse, "the Proximally Sensitive Error against OpenCV and memory bandwidth"),
     "jl": (bench_jl, "what the projection gains and what it costs, by dimension"),
     "accuracy": (bench_accuracy, "accuracy of the real path over several splits"),
     "gpu": (bench_gpu, "kernels and whole frames on an NVIDIA GPU"),
