@@ -9,6 +9,10 @@ TENSORRT := $(VENV)/tensorrt
 # The references multiply small matrices, for which more threads only wait for each other.
 ONE_BLAS_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
+QUICK := "not slow and not gpu and not tensorrt"
+# Streams keep real time, which they cannot beside tests on every core.
+REAL_TIME := tests/runtime/cameras tests/runtime/stream tests/benchmarks/stream
+
 .PHONY: help demo test test-slow test-deps lint types cuda test-gpu bench-gpu gpu-site clean
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,7 +47,8 @@ demo: $(READY) ## fit, evaluate, stream and measure on real solar cells; writes 
 	$(BIN)/flawline demo --out demo
 
 test: $(READY) $(PYCUDA) $(CUDA)/.ready $(TENSORRT)/.ready lint types ## everything that takes under 12 minutes on 2 cores
-	$(ONE_BLAS_THREAD) $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not gpu and not tensorrt"
+	$(ONE_BLAS_THREAD) $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(REAL_TIME:%=--ignore=%) -m $(QUICK)
+	$(ONE_BLAS_THREAD) $(BIN)/python -m pytest -m $(QUICK) $(REAL_TIME)
 
 test-slow: $(READY) $(PYCUDA) $(TENSORRT)/.ready ## what takes longer
 	$(ONE_BLAS_THREAD) $(BIN)/python -m pytest -m "slow and not gpu"

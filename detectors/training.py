@@ -8,7 +8,6 @@ same machine with the same versions and number of threads.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -30,6 +29,7 @@ from flawline.detectors.checkpoint import (
     set_moments,
     write_checkpoint,
 )
+from flawline.detectors.pse_loss import PSELoss
 from flawline.detectors.training_images import Indices, TrainingImages
 from flawline.detectors.training_options import TrainingOptions
 from flawline.runtime.errors import DeviceError, FlawlineError, InputError
@@ -142,9 +142,7 @@ def _check(
 
 def _loss(options: TrainingOptions) -> Loss:
     if options.loss == "pse":
-        module = importlib.import_module("flawline.detectors.pse_loss")
-        loss: Loss = module.ProximallySensitiveLoss(options.sigma)
-        return loss
+        return PSELoss(options.sigma)
     return nn.MSELoss() if options.loss == "mse" else nn.CrossEntropyLoss()
 
 

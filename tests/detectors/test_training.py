@@ -11,6 +11,7 @@ from torch import Tensor
 from flawline.detectors import checkpoint as checkpoints
 from flawline.detectors.autoencoder import Autoencoder, EncoderClassifier
 from flawline.detectors.autoencoders import build_autoencoder
+from flawline.detectors.pse_loss import PSELoss
 from flawline.detectors.training import DivergedError, TrainingResult, train
 from flawline.detectors.training_images import ArrayImages
 from flawline.detectors.training_options import TrainingOptions
@@ -56,6 +57,16 @@ def test_reconstruction_error_falls_below_that_of_the_mean_image(digits: Digits,
     assert len(result.epochs) == epochs
     assert training[-1] < training[0] / 2
     assert not network.training
+
+
+def test_proximally_sensitive_error_is_what_falls_when_it_is_asked_for(digits: Digits) -> None:
+    image = ArrayImages(digits[0]).batch(np.arange(150))
+    untrained = build_autoencoder("fully-connected", 28, 28, bottleneck=16, seed=1)
+    network, result = trained(digits, epochs=8, loss="pse", sigma=1.0)
+    with torch.no_grad():
+        before, after = (float(PSELoss(1.0)(each(image), image)) for each in (untrained, network))
+    assert after < before / 2
+    assert result.epochs[-1][0] < result.epochs[0][0]
 
 
 def test_two_trainings_with_one_seed_are_equal_and_with_another_are_not(digits: Digits) -> None:
