@@ -31,7 +31,7 @@ from flawline.runtime.stream.web_pipeline import WebStream
 from flawline.runtime.web.geometry import Geometry
 from flawline.runtime.web.inspector import InspectedStrip, WebInspector
 from flawline.runtime.web.odometer import Odometer
-from flawline.runtime.web.recorder import DEFAULT_MARGIN_LINES, Recorder
+from flawline.runtime.web.recorder import Recorder, room_for
 
 INTERVALS = 60
 FEWEST_INTERVALS = 20
@@ -196,9 +196,8 @@ def endure(
         )
         inspector.told = monitor.strip
         stack.enter_context(inspector)
-        margin = geometry.halo + DEFAULT_MARGIN_LINES
-        past = MAX_DEFECT_LINES + geometry.halo + geometry.strip_lines + 2 * margin
-        recorder = Recorder(folder / "recording", web, margin_lines=margin, blocks=-(-past // web.block_lines))
+        room = room_for(geometry, MAX_DEFECT_LINES, web.block_lines)
+        recorder = Recorder(folder / "recording", web, **room._asdict())
         stack.callback(recorder.close)
         summary = WebStream(
             inspector=inspector,

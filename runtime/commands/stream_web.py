@@ -106,20 +106,11 @@ def _recorder(
     options: argparse.Namespace, source: "Source", defect_lines: int, geometry: "Geometry"
 ) -> "Recorder | None":
     from flawline.runtime.errors import InputError
-    from flawline.runtime.web.recorder import DEFAULT_BLOCKS, DEFAULT_MARGIN_LINES, Recorder
+    from flawline.runtime.web.recorder import Recorder, room_for
 
     if options.record is None:
         if options.record_all:
             raise InputError("--record-all without --record; expected --record DIR as well")
         return None
-    # Played again, a defect must have the whole context of its scores.
-    margin = geometry.halo + DEFAULT_MARGIN_LINES
-    # What was before a defect must still be there when the strips behind it are inspected.
-    past = -(-(defect_lines + geometry.halo + geometry.strip_lines + 2 * margin) // source.block_lines)
-    return Recorder(
-        options.record,
-        source,
-        everything=options.record_all,
-        margin_lines=margin,
-        blocks=max(DEFAULT_BLOCKS, past),
-    )
+    room = room_for(geometry, defect_lines, source.block_lines)
+    return Recorder(options.record, source, everything=options.record_all, **room._asdict())

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -23,9 +24,31 @@ from flawline.runtime.errors import InputError
 from flawline.runtime.files import make_folder, write_error
 from flawline.runtime.memory import require
 from flawline.runtime.stream.ring import Loss
+from flawline.runtime.web.geometry import Geometry
 
 DEFAULT_BLOCKS = 64
 DEFAULT_MARGIN_LINES = 512
+
+
+class Room(NamedTuple):
+    """What a recorder needs so that a defect, played again, has the whole context of its scores; see `Recorder`."""
+
+    margin_lines: int
+    blocks: int
+
+
+def room_for(geometry: Geometry, defect_lines: int, block_lines: int) -> Room:
+    """Margin and buffers of the recorder of a web.
+
+    Args:
+        geometry: Of the strips.
+        defect_lines: Of the longest defect.
+        block_lines: Of the source's blocks.
+    """
+    margin = geometry.halo + DEFAULT_MARGIN_LINES
+    # What was before a defect must still be there when the strips behind it are inspected.
+    past = defect_lines + geometry.halo + geometry.strip_lines + 2 * margin
+    return Room(margin, max(DEFAULT_BLOCKS, -(-past // block_lines)))
 
 
 class Recorded(msgspec.Struct, frozen=True):
