@@ -14,8 +14,16 @@ def shared_data() -> Path:
     """Folder of real images and weights that is too large for the repository."""
     folder = os.environ.get("FLAWLINE_DATA")
     if folder is None or not Path(folder).is_dir():
-        pytest.skip("FLAWLINE_DATA does not name a folder with magnetic_tile/, aitex/ and resnet18/")
+        pytest.skip("FLAWLINE_DATA does not name a folder with magnetic_tile/, aitex/, mnist/ and resnet18/")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def digits(shared_data: Path) -> tuple[np.ndarray, np.ndarray]:
+    """150 digits, uint8 (150, 28, 28), and their classes, int64; the file is sorted by class."""
+    with np.load(shared_data / "mnist" / "mnist.npz") as data:
+        chosen = np.random.default_rng(0).permutation(len(data["x_train"]))[:150]
+        return data["x_train"][chosen], data["y_train"][chosen].astype(np.int64)
 
 
 def textured(seed: int, *, flaw: bool = False) -> np.ndarray:

@@ -8,25 +8,12 @@ from flawline.calibration.web_flat_field import read_flat_field
 from flawline.calibration.web_pieces import Piece, fingerprint, read_pieces, split_pieces
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import write_image
-
-
-def web(lines, width=32, seed=0, channels=1):
-    shape = (lines, width) if channels == 1 else (lines, width, channels)
-    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+from tests.calibration.conftest import web
 
 
 def piece(lines, name="piece"):
     pixels = web(lines)
     return Piece(name, lambda: pixels, lines, 32, 1, f"hash of {name}")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "web"
-    folder.mkdir()
-    for number, lines in enumerate((40, 24, 33)):
-        write_image(folder / f"{number}.png", web(lines, seed=number))
-    return folder
 
 
 def test_images_are_pieces_of_their_own(folder):

@@ -12,19 +12,7 @@ from flawline.runtime.cameras import BlockInfo, Status, open_source
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import write_image
 from flawline.runtime.web.recorder import Recorder
-
-
-def web(lines, width=32, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (lines, width), np.uint8)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "web"
-    folder.mkdir()
-    for number, lines in enumerate((40, 24, 33)):
-        write_image(folder / f"{number}.png", web(lines, seed=number))
-    return folder
+from tests.calibration.conftest import web
 
 
 def test_a_gap_divides_a_source(folder, monkeypatch):

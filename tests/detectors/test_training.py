@@ -20,17 +20,6 @@ from flawline.runtime.errors import DeviceError, InputError
 Digits = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 
-@pytest.fixture(scope="module")
-def digits(shared_data: Path) -> Digits:
-    """150 digits and their classes; the file is sorted by class."""
-    path = shared_data / "mnist" / "mnist.npz"
-    if not path.is_file():
-        pytest.skip("no mnist/mnist.npz in the folder of real images")
-    with np.load(path) as data:
-        chosen = np.random.default_rng(0).permutation(len(data["x_train"]))[:150]
-        return data["x_train"][chosen], data["y_train"][chosen].astype(np.int64)
-
-
 QUICK = {"epochs": 4, "batch_size": 40, "validation_share": 0.2, "learning_rate": 3e-3}
 
 
