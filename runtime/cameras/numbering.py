@@ -4,6 +4,7 @@ _LARGEST_16_BITS = 65535
 _LIKELY_WRAP = 32768
 _SURE = 4  # frames that come late or again do not count up
 _DRIFT = 200, 1_000_000  # two quartz clocks part by no more than that
+_UNSURE_NS = 10_000_000  # stamps of frames that come at once may be equal, or cross by as long as a thread was held up
 MAX_JUMP = 1 << 20
 """Frames: more than these between two frames are no loss but another count."""
 
@@ -128,7 +129,8 @@ class Delay:
     """How much later than at best something comes that another clock has stamped.
 
     What passed at best between a stamp and the host is the least that was seen, which may rise as fast as clocks drift
-    apart: then the least is forgotten in time. A clock that stands or goes back begins anew.
+    apart: then the least is forgotten in time. A clock that stands or goes back for longer than a hundredth of a second
+    begins anew.
     """
 
     def __init__(self) -> None:
@@ -144,10 +146,13 @@ class Delay:
             host_ns: By `time.monotonic_ns()`, when it was here.
         """
         passed_ns = host_ns - stamp_ns
-        if self._least_ns is None or stamp_ns <= self._stamp_ns:
+        on_ns, host_on_ns = stamp_ns - self._stamp_ns, host_ns - self._host_ns
+        if self._least_ns is None or (on_ns <= 0 and max(-on_ns, host_on_ns) > _UNSURE_NS):
             self._least_ns = passed_ns
+        elif on_ns <= 0:
+            return passed_ns - self._least_ns
         else:
             parts, whole = _DRIFT
-            self._least_ns = min(passed_ns, self._least_ns + (host_ns - self._host_ns) * parts // whole)
+            self._least_ns = min(passed_ns, self._least_ns + host_on_ns * parts // whole)
         self._stamp_ns, self._host_ns = stamp_ns, host_ns
         return passed_ns - self._least_ns

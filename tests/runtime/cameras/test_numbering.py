@@ -96,6 +96,14 @@ def test_clocks_that_drift_apart_tell_no_delay(drift_ppm):
 
 
 def test_clock_that_stands_or_starts_again_tells_no_delay():
-    delay = Delay()
-    times = (500, 10), (500, 20), (7, 30), (17, 40), (18, 46)
-    assert [delay.of(*stamp_and_host) for stamp_and_host in times] == [0, 0, 0, 0, 5]
+    delay, ms = Delay(), 10**6
+    times = (500, 10), (500, 40), (7, 70), (17, 80), (18, 86)
+    assert [round(delay.of(stamp * ms, host * ms) / ms) for stamp, host in times] == [0, 0, 0, 0, 5]
+
+
+def test_frames_that_are_stamped_at_once_or_in_the_wrong_order_have_waited_as_long_as_the_others():
+    delay, us = Delay(), 10**3
+    # Fetched a second late, at once, and then in time.
+    times = (1000, 1000), (2000, 10**6), (2000, 10**6 + 10), (1900, 10**6 + 20), (3000, 10**6 + 30), (1002000, 1002000)
+    waited = [delay.of(stamp * us, host * us) // us for stamp, host in times]
+    assert waited == pytest.approx([0, 998000, 998010, 998120, 997030, 0], abs=250)
