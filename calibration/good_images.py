@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import SMALLEST_SIDE_PX, read_image, require_size
 from flawline.runtime.progress import progress
+from flawline.runtime.resizing import Interpolation
 
 
 class GoodImages(NamedTuple):
@@ -32,6 +33,10 @@ class GoodImages(NamedTuple):
     def fingerprint(self, chosen: Sequence[Path]) -> str:
         """Hash over the contents of chosen images, whatever their names and order."""
         return hashlib.sha256("".join(sorted(self.sha256[path] for path in chosen)).encode()).hexdigest()
+
+    def interpolation(self, height: int, width: int) -> Interpolation:
+        """How they are brought to a size: by areas if every one of them shrinks on both sides."""
+        return "area" if self.smallest[0] >= height and self.smallest[1] >= width else "linear"
 
 
 def check_images(images: Sequence[Path], *, skip_bad: bool = False) -> GoodImages:

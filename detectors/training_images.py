@@ -1,18 +1,18 @@
 """Images to train on: an array, which may be mapped from a file, or image files that are read when they are needed."""
 
 import hashlib
-from typing import Literal, Protocol
+from typing import Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from flawline.calibration.good_images import GoodImages
+from flawline.calibration.resized_images import ResizedImages
 from flawline.detectors.autoencoder import ImageShape
 from flawline.runtime.errors import InputError
-from flawline.runtime.images import read_image, require_mode
+from flawline.runtime.resizing import Interpolation
 
 Indices = npt.NDArray[np.int64]
 
@@ -41,12 +41,13 @@ class ArrayImages:
     Args:
         images: uint8 (N, height, width) grey or (N, height, width, 3) RGB; `numpy.load(..., mmap_mode="r")` serves where
             it is larger than memory.
+        fingerprint: Of the images; computed if None.
 
     Raises:
         InputError: Another kind of array, or an empty one.
     """
 
-    def __init__(self, images: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, images: npt.NDArray[np.uint8], *, fingerprint: str | None = None) -> None:
         if (
             images.dtype != np.uint8
             or images.ndim not in (3, 4)
@@ -58,10 +59,7 @@ class ArrayImages:
             )
         self._images = images
         self.shape = ImageShape(1 if images.ndim == 3 else 3, images.shape[1], images.shape[2])
-        digest = hashlib.sha256(repr(images.shape).encode())
-        for image in images:
-            digest.update(np.ascontiguousarray(image).data)
-        self.fingerprint = digest.hexdigest()
+        self.fingerprint = _fingerprint(images) if fingerprint is None else fingerprint
 
     def __len__(self) -> int:
         """How many there are."""
@@ -82,18 +80,15 @@ class FileImages:
         interpolation: Of images that are larger on both sides, as on the device; others are interpolated linearly.
     """
 
-    def __init__(
-        self, good: GoodImages, height: int, width: int, *, interpolation: Literal["area", "linear"] = "area"
-    ) -> None:
-        self._paths = good.paths
-        self._shrink = cv2.INTER_AREA if interpolation == "area" else cv2.INTER_LINEAR
+    def __init__(self, good: GoodImages, height: int, width: int, *, interpolation: Interpolation = "area") -> None:
+        self._images = ResizedImages(good.paths, good.channels, height, width, interpolation)
         self.shape = ImageShape(good.channels, height, width)
         contents = "".join(good.sha256[path] for path in good.paths)
         self.fingerprint = hashlib.sha256(f"{tuple(self.shape)} {interpolation} {contents}".encode()).hexdigest()
 
     def __len__(self) -> int:
         """How many there are."""
-        return len(self._paths)
+        return len(self._images)
 
     def batch(self, indices: Indices) -> Tensor:
         """The images of these numbers, float32 (B, channels, height, width) from 0 to 1.
@@ -101,15 +96,22 @@ class FileImages:
         Raises:
             InputError: A file has been changed or removed meanwhile, and is no image of the same mode any more.
         """
-        channels, height, width = self.shape
-        images = np.empty((len(indices), height, width, channels)[: 3 if channels == 1 else 4], np.uint8)
-        for slot, index in zip(images, indices, strict=True):
-            path = self._paths[index]
-            frame = read_image(path)
-            require_mode(frame, channels, path)
-            shrinks = frame.shape[0] >= height and frame.shape[1] >= width
-            cv2.resize(frame, (width, height), dst=slot, interpolation=self._shrink if shrinks else cv2.INTER_LINEAR)
-        return _unit(images)
+        return _unit(np.stack([self._images[index] for index in indices]))
+
+    def in_memory(self) -> ArrayImages:
+        """The same images, read once, with the same fingerprint.
+
+        Raises:
+            InputError: A file cannot be read, or is of another mode.
+        """
+        return ArrayImages(self._images.stacked(), fingerprint=self.fingerprint)
+
+
+def _fingerprint(images: npt.NDArray[np.uint8]) -> str:
+    digest = hashlib.sha256(repr(images.shape).encode())
+    for image in images:
+        digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
 
 
 def _unit(images: npt.NDArray[np.uint8]) -> Tensor:
