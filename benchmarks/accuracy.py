@@ -14,7 +14,7 @@ from flawline.export.fit import FitOptions, fit_bundle
 from flawline.export.fitting import Say
 from flawline.export.parity import ParityError
 from flawline.runtime import Detector
-from flawline.runtime.bundle import Manifest
+from flawline.runtime.bundle import PadimManifest
 from flawline.runtime.precisions import ENGINES, Precision
 from flawline.runtime.progress import progress
 
@@ -110,7 +110,7 @@ def measure(
     calibration_images: int,
     splits: int,
     say: Say,
-) -> tuple[list[SplitAccuracy], list[Refusal], Manifest]:
+) -> tuple[list[SplitAccuracy], list[Refusal], PadimManifest]:
     """Fits, opens and measures every variant on every split.
 
     All variants of a split see the same images, and those of one dimension the same projection.
@@ -133,7 +133,7 @@ def measure(
     """
     measured: list[SplitAccuracy] = []
     refused: list[Refusal] = []
-    manifest: Manifest | None = None
+    manifest: PadimManifest | None = None
     for seed in range(splits):
         split = dataset.split(fit_images, calibration_images, seed)
         on_split = replace(options, seed=seed, calibration_images=calibration_images, fit_images=None)
@@ -181,13 +181,13 @@ def _fits(
         shutil.rmtree(floats)
 
 
-def _evaluate(path: Path, variant: Variant, split: Split, threads: int) -> tuple[Evaluation, Manifest]:
+def _evaluate(path: Path, variant: Variant, split: Split, threads: int) -> tuple[Evaluation, PadimManifest]:
     with Detector.open(path, backend=ENGINES[variant.precision][0], threads=threads) as detector:
         items = progress(score_items(detector, split.test), total=len(split.test), label="scoring")
-        return evaluate(list(items), detector.threshold), detector.bundle.manifest
+        return evaluate(list(items), detector.threshold), detector.bundle.padim
 
 
-def _accuracy(seed: int, variant: Variant, found: Evaluation, manifest: Manifest) -> SplitAccuracy:
+def _accuracy(seed: int, variant: Variant, found: Evaluation, manifest: PadimManifest) -> SplitAccuracy:
     return SplitAccuracy(
         seed=seed,
         variant=variant,

@@ -37,7 +37,7 @@ def make(demo: Demo, plots_folder: Path, commands: Sequence[str]) -> str:
     Returns:
         HTML, complete in itself.
     """
-    manifest = demo.bundle.manifest
+    manifest = demo.bundle.padim
     subtitle = (
         f"{manifest.network.name}, {manifest.projection.kind} projection to {manifest.projection.dimension} "
         f"dimensions, fitted on {manifest.fit.images} good solar cells, {manifest.threshold.calibration_images} more "
@@ -205,7 +205,7 @@ def _projection(demo: Demo, folder: Path) -> str:
 
 
 def _cost(demo: Demo) -> str:
-    manifest = demo.bundle.manifest
+    manifest = demo.bundle.padim
     positions, dimension = manifest.positions, manifest.projection.dimension
     factors = demo.bundle.statistics["factors"].nbytes
     first = demo.latency[0]

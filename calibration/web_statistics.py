@@ -10,7 +10,7 @@ from flawline.calibration.good_web import Window
 from flawline.calibration.mixture import SAMPLE, Mixture, fit_each
 from flawline.calibration.shrinkage import shrink
 from flawline.calibration.statistics import EmbeddingReader, Statistics, StatisticsOptions, pack_statistics
-from flawline.runtime.bundle.manifest import Manifest
+from flawline.runtime.bundle.manifest import PadimManifest
 from flawline.runtime.errors import InputError
 
 _OFTEN = 0.1
@@ -29,7 +29,7 @@ def require_for_web(options: StatisticsOptions) -> None:
         raise InputError(f"--shrinkage {options.shrinkage} is for pictures; expected a number from 0 to 1 for a web")
 
 
-def sampled_windows(manifest: Manifest, windows: int) -> int:
+def sampled_windows(manifest: PadimManifest, windows: int) -> int:
     """How many windows have as many embeddings as are kept for mixtures.
 
     Args:

@@ -11,7 +11,7 @@ from flawline.calibration.good_web import GoodWeb
 from flawline.calibration.web_pieces import Piece
 from flawline.runtime.bundle import Bundle
 from flawline.runtime.bundle.contents import Golden
-from flawline.runtime.bundle.manifest import Manifest
+from flawline.runtime.bundle.manifest import PadimManifest
 from flawline.runtime.precisions import ENGINES
 from flawline.runtime.progress import progress
 from flawline.runtime.web.inspector import WebInspector
@@ -28,7 +28,7 @@ class WebModel:
         golden: None yet.
     """
 
-    manifest: Manifest
+    manifest: PadimManifest
     features: bytes
     statistics: Mapping[str, npt.NDArray[Any]]
     golden: Sequence[Golden] = ()

@@ -85,7 +85,7 @@ def add_precision(
     """
     bundles.require_free(out)
     bundle = bundles.read(path)
-    manifest = bundle.manifest
+    manifest = bundle.padim
     if precision in bundle.precisions:
         raise InputError(f"{path} holds {precision} already; expected one of the others")
     if manifest.network.precision != "fp32":
@@ -118,7 +118,7 @@ def add_precision(
 
 def exported_from(bundle: bundles.Bundle) -> Exported:
     """The feature graph of a bundle, for one size, without the torch network behind it."""
-    manifest = bundle.manifest
+    manifest = bundle.padim
     sizes = {output.name: (output.height, output.width) for output in manifest.network.outputs}
     sizes[manifest.network.input] = (manifest.input.height, manifest.input.width)
     features = bundle.features
@@ -137,7 +137,7 @@ def exported_from(bundle: bundles.Bundle) -> Exported:
 
 
 def _chosen(
-    images: Sequence[Path] | Sequence[Piece], manifest: facts.Manifest, path: Path, skip_bad: bool, say: Say
+    images: Sequence[Path] | Sequence[Piece], manifest: facts.PadimManifest, path: Path, skip_bad: bool, say: Say
 ) -> Images:
     """The good images as they were split when the bundle was fitted."""
     if manifest.web is not None:
@@ -148,7 +148,7 @@ def _chosen(
     return _same_images(good, manifest, path)
 
 
-def _same_web(pieces: Sequence[Piece], manifest: facts.Manifest, path: Path) -> Images:
+def _same_web(pieces: Sequence[Piece], manifest: facts.PadimManifest, path: Path) -> Images:
     geometry, web = Geometry.of(manifest), manifest.web
     assert web is not None  # or there were no geometry
     good = GoodWeb(pieces, geometry, web)
@@ -168,7 +168,7 @@ def _same_web(pieces: Sequence[Piece], manifest: facts.Manifest, path: Path) -> 
     return Images(good.windows(fitted), good.windows(held_out), good, held_out)
 
 
-def _same_images(good: GoodImages, manifest: facts.Manifest, path: Path) -> Images:
+def _same_images(good: GoodImages, manifest: facts.PadimManifest, path: Path) -> Images:
     expected = manifest.input
     size = (expected.source_height, expected.source_width)
     if good.channels != expected.channels:
@@ -213,7 +213,7 @@ def _require_same_scores(scores: npt.NDArray[np.float32], bundle: bundles.Bundle
         )
 
 
-def _options(manifest: facts.Manifest, factors: FactorType | None, form: Form | None) -> StatisticsOptions:
+def _options(manifest: facts.PadimManifest, factors: FactorType | None, form: Form | None) -> StatisticsOptions:
     model = manifest.gaussian
     return StatisticsOptions(
         tie=model.tie,
@@ -230,13 +230,13 @@ def _options(manifest: facts.Manifest, factors: FactorType | None, form: Form | 
 
 
 def _write(
-    out: Path, bundle: bundles.Bundle, precision: Precision, added: facts.Manifest, payload: bundles.Payload
+    out: Path, bundle: bundles.Bundle, precision: Precision, added: facts.PadimManifest, payload: bundles.Payload
 ) -> bundles.Bundle:
-    own = bundle.manifest
+    own = bundle.padim
     if own.web is not None:
         payload = payload._replace(features=features_of_any_size(payload.features, own.input.layout))
     files = bundles.variant_files(precision)
-    variant = facts.Variant(
+    variant = facts.PadimVariant(
         features=own.file_names("fp32").features if payload.features == bundle.features else files.features,
         network=added.network,
         gaussian=added.gaussian,

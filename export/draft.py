@@ -26,7 +26,7 @@ _GOLDEN_TOLERANCE = 5e-3
 _NO_THRESHOLD = float(np.finfo(np.float32).max)
 
 
-def draft(good: GoodImages, images: Images, exported: Exported, options: FitOptions) -> facts.Manifest:
+def draft(good: GoodImages, images: Images, exported: Exported, options: FitOptions) -> facts.PadimManifest:
     """Writes down all that is known before the first image is scored.
 
     Args:
@@ -56,7 +56,7 @@ def draft(good: GoodImages, images: Images, exported: Exported, options: FitOpti
 
 def draft_web(
     good: GoodWeb, fitted: Sequence[Piece], held_out: Sequence[Piece], exported: Exported, options: FitOptions
-) -> facts.Manifest:
+) -> facts.PadimManifest:
     """The same of a web, whose strips count as images.
 
     Args:
@@ -98,11 +98,10 @@ def _draft(
     covered_px: int,
     columns: npt.NDArray[np.int32] | None,
     web: facts.Web | None,
-) -> facts.Manifest:
+) -> facts.PadimManifest:
     height, width = exported.map_size
     model = options.statistics
-    return facts.Manifest(
-        detector="padim",
+    return facts.PadimManifest(
         input=facts.Input(
             height=exported.height,
             width=exported.width,
@@ -148,7 +147,7 @@ def _draft(
 
 
 def require_memory(
-    manifest: facts.Manifest, exported: Exported, images: int, batch: int, model: StatisticsOptions
+    manifest: facts.PadimManifest, exported: Exported, images: int, batch: int, model: StatisticsOptions
 ) -> None:
     """Refuses a fit that would not go into memory.
 
@@ -179,7 +178,7 @@ def require_memory(
     )
 
 
-def describe(manifest: facts.Manifest) -> str:
+def describe(manifest: facts.PadimManifest) -> str:
     """One line on what a manifest's detector is made of."""
     network, projection, gaussian, map_ = manifest.network, manifest.projection, manifest.gaussian, manifest.map
     weights = "RANDOM weights, for timing only" if network.weights.random else f"weights {network.weights.origin}"

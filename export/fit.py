@@ -124,7 +124,7 @@ def _fit(images: Sequence[Path], out: Path, options: FitOptions, labelled: Label
 
 def _float_detector(
     exported: Exported,
-    manifest: facts.Manifest,
+    manifest: facts.PadimManifest,
     images: Images,
     options: FitOptions,
     labelled: Labelled | None,

@@ -123,7 +123,7 @@ def fit_web_bundle(
     return bundles.write(out, result.manifest, *payload)
 
 
-def _fit(options: FitOptions, exported: Exported, manifest: facts.Manifest, images: Images, say: Say) -> Fitted:
+def _fit(options: FitOptions, exported: Exported, manifest: facts.PadimManifest, images: Images, say: Say) -> Fitted:
     fitted = fit_detector(exported, manifest, images, options.statistics, threads=options.threads, say=say)
     if options.precision == "fp32":
         return fitted

@@ -21,6 +21,7 @@ from flawline.runtime import bundle as bundles
 from flawline.runtime.bundle import manifest as facts
 from flawline.runtime.bundle.contents import gaussian_tensors
 from flawline.runtime.extractor import FeatureExtractor
+from flawline.runtime.frame_scorer import FrameScorer
 from flawline.runtime.images import read_image
 from flawline.runtime.precisions import ENGINES
 from flawline.runtime.progress import progress
@@ -68,14 +69,14 @@ class Fitted(NamedTuple):
         scores: Of the held-out images.
     """
 
-    manifest: facts.Manifest
+    manifest: facts.PadimManifest
     payload: bundles.Payload
     scores: fidelity.Scores
 
 
 def fit_detector(
     exported: Exported,
-    manifest: facts.Manifest,
+    manifest: facts.PadimManifest,
     images: Images,
     options: StatisticsOptions,
     *,
@@ -119,7 +120,7 @@ def fit_detector(
             f"scores equal {report['reference']} within {report['relative_error_max']:.1e} (relative), maps within "
             f"{report['map_relative_error_max']:.1e}, on {len(checked)} held-out images"
         )
-        golden = _golden(scorer, manifest, evenly(images.held_out, _GOLDEN_FRAMES))
+        golden = golden_frames(scorer, manifest, evenly(images.held_out, _GOLDEN_FRAMES))
     report |= _check_factors(exported, manifest, images.held_out, statistics, options, threads)
     say(
         f"distances by {options.factors} factors equal a float64 solve with the covariances within "
@@ -136,7 +137,7 @@ def fit_detector(
     )
 
 
-def warn_of_few(manifest: facts.Manifest, images: int, say: Say) -> None:
+def warn_of_few(manifest: facts.PadimManifest, images: int, say: Say) -> None:
     """Says so if there are too few images for what epsilon adds not to matter."""
     dimension = manifest.projection.dimension
     if manifest.gaussian.tie == "position" and images <= dimension:
@@ -147,7 +148,7 @@ def warn_of_few(manifest: facts.Manifest, images: int, say: Say) -> None:
 
 
 def held_out_scores(
-    scorer: Scorer, model: WebModel, images: Images, label: str, *, threads: int
+    scorer: FrameScorer, model: WebModel, images: Images, label: str, *, threads: int
 ) -> npt.NDArray[np.float32]:
     """Scores behind a threshold: of the held-out images, or of the strips of held-out web.
 
@@ -163,7 +164,7 @@ def held_out_scores(
     return strip_maxima(model, images.web, images.pieces, label, threads=threads)
 
 
-def score(scorer: Scorer, paths: Sequence[Picture], label: str) -> npt.NDArray[np.float32]:
+def score(scorer: FrameScorer, paths: Sequence[Picture], label: str) -> npt.NDArray[np.float32]:
     """Scores of images, float32 (n,), with a progress bar of that label."""
     return np.array([scorer(frame)[0] for frame in progress(frames(paths), total=len(paths), label=label)], np.float32)
 
@@ -178,13 +179,15 @@ def evenly(paths: Sequence[AnyPicture], count: int) -> list[AnyPicture]:
     return [paths[index] for index in sorted({round(i) for i in np.linspace(0, len(paths) - 1, count)})]
 
 
-def extractor_of(exported: Exported, manifest: facts.Manifest, *, threads: int, batch: int = 1) -> FeatureExtractor:
+def extractor_of(
+    exported: Exported, manifest: facts.PadimManifest, *, threads: int, batch: int = 1
+) -> FeatureExtractor:
     """The feature graph in the engine through which its statistics are collected."""
     return FeatureExtractor(
         exported.features,
         manifest.input,
         exported.network,
-        manifest.projection.dimension,
+        manifest.output_channels,
         backend=ENGINES[exported.network.precision][0],
         threads=threads,
         batch=batch,
@@ -192,7 +195,7 @@ def extractor_of(exported: Exported, manifest: facts.Manifest, *, threads: int, 
 
 
 def _collect(
-    exported: Exported, manifest: facts.Manifest, images: Images, options: StatisticsOptions, threads: int
+    exported: Exported, manifest: facts.PadimManifest, images: Images, options: StatisticsOptions, threads: int
 ) -> Statistics:
     fitted, dimension = images.fitted, manifest.projection.dimension
     with _reader(exported, manifest, threads) as reader:
@@ -206,7 +209,7 @@ def _collect(
 
 def _check_factors(
     exported: Exported,
-    manifest: facts.Manifest,
+    manifest: facts.PadimManifest,
     held_out: Sequence[Picture],
     statistics: Statistics,
     options: StatisticsOptions,
@@ -219,12 +222,13 @@ def _check_factors(
 
 
 @contextmanager
-def _reader(exported: Exported, manifest: facts.Manifest, threads: int) -> Iterator[EmbeddingReader]:
+def _reader(exported: Exported, manifest: facts.PadimManifest, threads: int) -> Iterator[EmbeddingReader]:
     with extractor_of(exported, manifest, threads=threads, batch=BATCH) as extractor:
         yield EmbeddingReader(extractor, exported.map_size, manifest.map.upsampling, threads=threads)
 
 
-def _golden(scorer: Scorer, manifest: facts.Manifest, paths: Sequence[Picture]) -> list[bundles.Golden]:
+def golden_frames(scorer: FrameScorer, manifest: facts.Manifest, paths: Sequence[Picture]) -> list[bundles.Golden]:
+    """The images with their scores and maps, or the middles of large ones."""
     golden = []
     for frame in frames(paths):
         if frame.nbytes > _GOLDEN_FRAME_BYTES:

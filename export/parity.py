@@ -1,7 +1,7 @@
 """The parity gate: scores of the artefact that ships against the textbook formula in float64, on real images."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from flawline.calibration import projections
 from flawline.calibration.statistics import FactorType, Statistics
 from flawline.export.features import Exported
-from flawline.runtime.bundle.manifest import Manifest, Report
+from flawline.runtime.bundle.manifest import PadimManifest, Report
 from flawline.runtime.errors import FlawlineError
 from flawline.runtime.extractor import FeatureExtractor
 from flawline.runtime.extras import LazyModule
@@ -45,7 +45,7 @@ class Reference:
 
     Args:
         exported: The feature graph and the torch network behind it.
-        manifest: Manifest of the bundle.
+        manifest: PadimManifest of the bundle.
         statistics: Means and regularised covariances in float64.
         threads: Threads of the engine.
 
@@ -53,7 +53,7 @@ class Reference:
         name: What the reference is, for the report.
     """
 
-    def __init__(self, exported: Exported, manifest: Manifest, statistics: Statistics, *, threads: int) -> None:
+    def __init__(self, exported: Exported, manifest: PadimManifest, statistics: Statistics, *, threads: int) -> None:
         self._exported = exported
         self._manifest = manifest
         self._statistics = statistics
@@ -69,7 +69,7 @@ class Reference:
             exported.features,
             manifest.input,
             manifest.network,
-            manifest.projection.dimension,
+            manifest.output_channels,
             backend=ENGINES[manifest.network.precision][0],
             threads=threads,
         )
@@ -185,9 +185,21 @@ def _squared(
     return np.asarray((centred * np.linalg.solve(covariance, centred)).sum(axis=1).min(axis=0), np.float64)
 
 
+class MapReference(Protocol):
+    """Makes anomaly maps, float64 (B, h, w), by other means than the artefact."""
+
+    @property
+    def name(self) -> str:
+        """What the reference is, for the report."""
+
+    def __call__(self, frames: Sequence[Frame], /) -> npt.NDArray[np.float64]:
+        """Anomaly maps of frames, uint8 (height, width) or (height, width, 3) each."""
+        ...
+
+
 def check(
     score: Callable[[Frame], tuple[float, npt.NDArray[np.float32]]],
-    reference: Reference,
+    reference: MapReference,
     frames: Sequence[Frame],
     *,
     tolerance: float,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
 
     from flawline.runtime.bundle import Bundle
-    from flawline.runtime.bundle.manifest import Manifest
+    from flawline.runtime.bundle.manifest import PadimManifest
 else:
     onnx = LazyModule("onnx", "pip install 'flawline[fit]'")
 
@@ -97,7 +97,7 @@ def compose_standalone(bundle: Bundle) -> bytes:
         ResourceError: Too little memory.
         MissingExtraError: onnx is not installed.
     """
-    manifest = bundle.manifest
+    manifest = bundle.padim
     if manifest.web is not None:
         raise InputError(
             f"{bundle.path} is for a web, whose map is stitched and smoothed across windows; expected one for pictures"
@@ -123,7 +123,7 @@ def compose_standalone(bundle: Bundle) -> bytes:
 
 def standalone_bytes(bundle: Bundle) -> int:
     """Bytes of the standalone file of a bundle, from shapes alone, rounded up by about 64 KiB."""
-    manifest = bundle.manifest
+    manifest = bundle.padim
     gaussian, d = manifest.gaussian, manifest.projection.dimension
     size = (manifest.map.height, manifest.map.width)
     # Of upsampling and smoothing.
@@ -136,7 +136,7 @@ def standalone_bytes(bundle: Bundle) -> int:
     return gaussians + 4 * matrices + len(bundle.features) + _NODES_BYTES
 
 
-def _require_portable(manifest: Manifest) -> None:
+def _require_portable(manifest: PadimManifest) -> None:
     precision = manifest.network.precision
     if "onnxruntime" not in ENGINES[precision]:
         others = ", ".join(name for name in PRECISIONS if "onnxruntime" in ENGINES[name])
@@ -146,7 +146,7 @@ def _require_portable(manifest: Manifest) -> None:
         )
 
 
-def _require_size(manifest: Manifest, size: int) -> None:
+def _require_size(manifest: PadimManifest, size: int) -> None:
     if size > MOST_BYTES:
         gaussian, d = manifest.gaussian, manifest.projection.dimension
         raise InputError(
@@ -158,7 +158,7 @@ def _require_size(manifest: Manifest, size: int) -> None:
 
 def _add_scoring(model: ModelProto, bundle: Bundle) -> None:
     """Adds the nodes and constants from the feature maps on."""
-    manifest = bundle.manifest
+    manifest = bundle.padim
     gaussians = contents.gaussians(manifest, bundle.statistics)
     if not np.array_equal(gaussians.assignment, np.arange(gaussians.outputs) % gaussians.count):
         raise BundleError(
@@ -192,7 +192,7 @@ def _declare_outputs(graph: GraphProto, size: tuple[int, int]) -> None:
 
 def _metadata(bundle: Bundle) -> dict[str, str]:
     """What the file says of itself; see docs/standalone.md."""
-    manifest = bundle.manifest
+    manifest = bundle.padim
     frame, threshold = manifest.input, manifest.threshold
     facts = {
         "bundle_sha256": bundle.hash,

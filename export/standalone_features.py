@@ -36,7 +36,7 @@ def embedded_features(bundle: Bundle) -> ModelProto:
         BundleError: The graph is no ONNX file, or does not have the inputs and outputs of the manifest.
         InputError: It is of an opset that cannot be converted.
     """
-    manifest = bundle.manifest
+    manifest = bundle.padim
     try:
         model = onnx.load_from_string(bundle.features)
     except protobuf.DecodeError as error:

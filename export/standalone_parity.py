@@ -99,7 +99,7 @@ class Standalone:
     """
 
     def __init__(self, model: bytes, bundle: Bundle, *, threads: int = 1) -> None:
-        manifest = bundle.manifest
+        manifest = bundle.padim
         self._session = open_session(model, threads, "the standalone file")
         self._planar = manifest.input.layout == "nchw"
         # Only its resize is used.
@@ -107,7 +107,7 @@ class Standalone:
             bundle.features,
             manifest.input,
             manifest.network,
-            manifest.projection.dimension,
+            manifest.output_channels,
             backend="onnxruntime",
             threads=threads,
         )

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     import onnx
 
     from flawline.export.features import Exported
-    from flawline.runtime.bundle.manifest import Manifest
+    from flawline.runtime.bundle.manifest import PadimManifest
     from flawline.runtime.precisions import Precision
 else:
     onnx = LazyModule("onnx", "pip install 'flawline[fit]'")
 
 
-def require_support(precision: Precision, exported: Exported, manifest: Manifest, *, threads: int) -> None:
+def require_support(precision: Precision, exported: Exported, manifest: PadimManifest, *, threads: int) -> None:
     """Refuses a precision that the network, the engine it is for or this machine does not support.
 
     Args:
@@ -52,7 +52,7 @@ def require_support(precision: Precision, exported: Exported, manifest: Manifest
         raise EngineError(f"in {precision}, {_told(refusal, candidate, manifest, threads)}") from refusal
 
 
-def _refusal(exported: Exported, manifest: Manifest, threads: int) -> EngineError | None:
+def _refusal(exported: Exported, manifest: PadimManifest, threads: int) -> EngineError | None:
     """What the engine has against a graph; outputs that are not those of the manifest are nothing."""
     try:
         extractor_of(exported, manifest, threads=threads).close()
@@ -63,7 +63,7 @@ def _refusal(exported: Exported, manifest: Manifest, threads: int) -> EngineErro
     return None
 
 
-def _told(refusal: EngineError, exported: Exported, manifest: Manifest, threads: int) -> str:
+def _told(refusal: EngineError, exported: Exported, manifest: PadimManifest, threads: int) -> str:
     """The refusal with the first layer that is refused, which engines do not always name, if it is a single one."""
     nodes = onnx.load_from_string(exported.features).graph.node
 

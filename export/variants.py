@@ -21,6 +21,7 @@ from flawline.export.sensitivity import layers_to_keep, sensitivity
 from flawline.runtime.bundle import manifest as facts
 from flawline.runtime.bundle.contents import gaussians
 from flawline.runtime.errors import EngineError
+from flawline.runtime.frame_scorer import FrameScorer
 from flawline.runtime.precisions import ENGINES, Precision, Quantised
 from flawline.runtime.scorer import Scorer
 
@@ -41,7 +42,7 @@ class FloatDetector(NamedTuple):
     """
 
     exported: Exported
-    manifest: facts.Manifest
+    manifest: facts.PadimManifest
     scores: fidelity.Scores
     labelled: Labelled | None = None
 
@@ -107,7 +108,7 @@ def fit_variant(
     return fitted._replace(manifest=msgspec.structs.replace(fitted.manifest, fidelity=report))
 
 
-def labelled_auroc(scorer: Scorer, labelled: Labelled) -> float:
+def labelled_auroc(scorer: FrameScorer, labelled: Labelled) -> float:
     """AUROC of a detector over labelled images."""
     return fidelity.image_auroc(score(scorer, labelled.paths, "scoring labelled images"), labelled.defective)
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flawline.runtime.backends import preferred_engine
-from flawline.runtime.bundle import Bundle, read
+from flawline.runtime.bundle import Bundle, MapKind, read
 from flawline.runtime.engines import AnyScorer, is_on_gpu, open_scorer
 from flawline.runtime.errors import DeviceError, FlawlineError, InputError
 from flawline.runtime.precisions import Precision
@@ -26,7 +26,7 @@ class Result(msgspec.Struct, frozen=True, eq=False):
         score: Anomaly score: the maximum of the map.
         threshold: Scores above it are rejected.
         p_value: Share of good images that score at least as high, (1 + #) / (n + 1); small means anomalous.
-        map: float32 (h, w), the anomaly map: smoothed Mahalanobis distances.
+        map: float32 (h, w), the anomaly map: smoothed Mahalanobis distances, or one of `MapKind`.
         regions: Parts of the frame above the threshold, highest peak first.
         engine: Name of the engine that scored the frame.
     """
@@ -79,6 +79,7 @@ class Detector:
         threads: int = 1,
         batch: int = 1,
         fallback: bool = False,
+        map: MapKind | None = None,  # noqa: A002 -- as the option is called
     ) -> "Detector":
         """Opens a bundle and allocates everything that scoring needs.
 
@@ -90,16 +91,19 @@ class Detector:
             batch: Most frames that are scored at once.
             fallback: Whether to go on with an engine on the CPU where a GPU cannot be had or fails; see
                 `fallback_reason` and `Result.engine`.
+            map: Kind of the anomaly map, one that the bundle of a reconstruction detector offers; the one it was written
+                with if None.
 
         Raises:
             BundleError: The bundle is damaged, malformed or newer than this version reads.
-            InputError: The bundle does not hold that precision, or the engine does not compute in it.
+            InputError: The bundle does not hold that precision or map, or the engine does not compute in it.
             MissingExtraError: The engine is not installed.
             EngineError: No engine gives the golden scores.
             DeviceError: The GPU or its driver is not what is needed.
             ResourceError: The bundle asks for more memory than there is.
         """
-        return cls(read(path).select(precision), backend=backend, threads=threads, batch=batch, fallback=fallback)
+        bundle = read(path).select(precision).with_map(map)
+        return cls(bundle, backend=backend, threads=threads, batch=batch, fallback=fallback)
 
     @property
     def threshold(self) -> float:

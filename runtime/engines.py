@@ -7,16 +7,19 @@ from flawline.runtime.backends import BACKENDS, preferred_engine, version
 from flawline.runtime.backends.selection import Candidate, Trial, select
 from flawline.runtime.bundle import Bundle
 from flawline.runtime.bundle.contents import gaussians
+from flawline.runtime.bundle.manifest import PadimManifest, ReconstructionManifest
 from flawline.runtime.errors import EngineError, InputError
+from flawline.runtime.frame_scorer import FrameScorer
 from flawline.runtime.gpu.device import Device
 from flawline.runtime.gpu.scorer import GpuScorer
 from flawline.runtime.precisions import ENGINES, GPU_ENGINES
+from flawline.runtime.reconstruction_scorer import ReconstructionScorer
 from flawline.runtime.scorer import Scorer
 from flawline.runtime.verification import golden_errors
 
 _TRIAL_FRAMES = 9
 
-AnyScorer = Scorer | GpuScorer
+AnyScorer = FrameScorer | GpuScorer
 
 
 def open_scorer(bundle: Bundle, backend: str, *, threads: int, batch: int = 1) -> AnyScorer:
@@ -41,7 +44,7 @@ def open_scorer(bundle: Bundle, backend: str, *, threads: int, batch: int = 1) -
     return open_cpu_scorer(bundle, backend, threads=threads, batch=batch)
 
 
-def open_cpu_scorer(bundle: Bundle, backend: str, *, threads: int, batch: int = 1) -> Scorer:
+def open_cpu_scorer(bundle: Bundle, backend: str, *, threads: int, batch: int = 1) -> FrameScorer:
     """Opens the scorer of a bundle in an engine on the CPU.
 
     Args:
@@ -53,10 +56,13 @@ def open_cpu_scorer(bundle: Bundle, backend: str, *, threads: int, batch: int = 
     Raises:
         See `Detector.open`.
     """
+    manifest = bundle.manifest
+    if isinstance(manifest, ReconstructionManifest):
+        return ReconstructionScorer(bundle.features, manifest, backend=backend, threads=threads, batch=batch)
     return Scorer(
         bundle.features,
-        bundle.manifest,
-        gaussians(bundle.manifest, bundle.statistics),
+        manifest,
+        gaussians(manifest, bundle.statistics),
         backend=backend,
         threads=threads,
         batch=batch,
@@ -105,6 +111,8 @@ def try_engines(bundle: Bundle, *, threads: int, batch: int = 1) -> list[Candida
     Returns:
         One candidate per engine; which of those that give the golden scores and maps is chosen, `selection` says.
     """
+    # Golden scores are of the map that the bundle was written with, whichever is to be made.
+    bundle = bundle.with_map(None)
 
     def trial(engine: str) -> Trial:
         if is_on_gpu(engine):
@@ -120,7 +128,8 @@ def try_engines(bundle: Bundle, *, threads: int, batch: int = 1) -> list[Candida
         return Trial(max(errors), bundle.manifest.golden.relative_tolerance, sorted(times)[len(times) // 2] / 1e6)
 
     precision = bundle.manifest.network.precision
-    return select((*ENGINES[precision], *GPU_ENGINES.get(precision, ())), trial, version)
+    on_gpu = GPU_ENGINES.get(precision, ()) if isinstance(bundle.manifest, PadimManifest) else ()
+    return select((*ENGINES[precision], *on_gpu), trial, version)
 
 
 def _open_gpu_scorer(bundle: Bundle, batch: int) -> GpuScorer:
@@ -130,6 +139,11 @@ def _open_gpu_scorer(bundle: Bundle, batch: int) -> GpuScorer:
     if precision not in GPU_ENGINES:
         capable = " or ".join(ENGINES[precision])
         raise InputError(f"tensorrt does not compute in precision '{precision}'; take --backend {capable}")
+    if isinstance(bundle.manifest, ReconstructionManifest):
+        capable = " or ".join(ENGINES[precision])
+        raise InputError(
+            f"{bundle.path} is of a reconstruction detector, which runs on a CPU; take --backend {capable}"
+        )
     statistics = gaussians(bundle.manifest, bundle.statistics)
     device = Device()
     return GpuScorer(device, bundle.manifest, statistics, tensorrt_opener(bundle, device, batch=batch), batch=batch)

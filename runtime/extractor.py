@@ -1,5 +1,6 @@
 """From frames to feature maps, the same way in calibration and on the line."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,7 @@ class FeatureExtractor:
         features: Bytes of the ONNX file.
         frame_input: What the network takes.
         network: What the network gives.
-        dimension: Channels d of its outputs.
+        channels: Channels d of each of its outputs.
         backend: Name of the engine.
         threads: Threads of the engine.
         batch: Frames that are run at once.
@@ -42,7 +43,7 @@ class FeatureExtractor:
         features: bytes,
         frame_input: Input,
         network: Network,
-        dimension: int,
+        channels: Sequence[int],
         *,
         backend: str,
         threads: int = 1,
@@ -57,7 +58,10 @@ class FeatureExtractor:
             backend,
             features,
             (batch, self._channels, *self._size) if planar else (batch, *self._size, self._channels),
-            [(batch, dimension, output.height, output.width) for output in network.outputs],
+            [
+                (batch, depth, output.height, output.width)
+                for depth, output in zip(channels, network.outputs, strict=True)
+            ],
             threads=threads,
             precision=network.precision,
             open_size=open_size,

@@ -32,7 +32,7 @@ from flawline.benchmarks.record import detector_facts, flat, heading, result
 from flawline.benchmarks.tables import table, write_json
 from flawline.calibration.statistics import FactorType
 from flawline.export.commands.options import add_model, add_network, fit_options
-from flawline.runtime.bundle import Manifest
+from flawline.runtime.bundle import PadimManifest
 from flawline.runtime.precisions import Precision
 
 MEANING = {
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if refused else 0
 
 
-def _settings(manifest: Manifest) -> str:
+def _settings(manifest: PadimManifest) -> str:
     gaussian, network = manifest.gaussian, manifest.network
     epsilon = f"{gaussian.epsilon:g}" + (" of the mean variance" if gaussian.epsilon_relative else " absolute")
     return (

@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
             args.json,
             result("latency", environment, settings=settings, meaning=MEANING, results=measured.results, null=null),
         )
-    about = text.detector(subject.bundle.manifest, len(subject.frames), dimension=not by_dimension)
+    about = text.detector(subject.bundle.padim, len(subject.frames), dimension=not by_dimension)
     sys.stdout.write("\n".join([heading(environment, null), "", about, "", *measured.lines]).rstrip() + "\n")
     for line in unstable(measured.timings):
         say(line)

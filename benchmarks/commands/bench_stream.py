@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     """Searches, streams once more, and prints."""
     environment = describe()
     bundle = read(args.bundle).select(args.precision)
-    geometry = Geometry.of(bundle.manifest).resized(args.strip_lines)
+    geometry = Geometry.of(bundle.padim).resized(args.strip_lines)
     lines = read_image(args.lines)
     if len(lines) < geometry.strip_lines:
         raise InputError(f"{args.lines} has {len(lines)} lines; expected {geometry.strip_lines} or more, a strip")

@@ -15,7 +15,7 @@ from flawline.benchmarks.datasets import read_mvtec
 from flawline.benchmarks.evaluation import Evaluation, Scored, evaluate, score_items
 from flawline.benchmarks.tables import dumps, table
 from flawline.runtime import Detector
-from flawline.runtime.bundle import Manifest
+from flawline.runtime.bundle import PadimManifest
 from flawline.runtime.commands.options import add_engine
 from flawline.runtime.progress import progress
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     items = read_mvtec(args.dataset).test
     with Detector.open(args.bundle, backend=args.backend, precision=args.precision, threads=args.threads) as detector:
         scored = list(progress(score_items(detector, items), total=len(items), label="scoring"))
-        manifest = detector.bundle.manifest
+        manifest = detector.bundle.padim
         evaluation = evaluate(scored, detector.threshold)
         text = _json(detector, evaluation, scored) if args.json else _text(manifest, evaluation)
     sys.stdout.write(text)
@@ -58,7 +58,7 @@ def _json(detector: Detector, evaluation: Evaluation, scored: list[Scored]) -> s
     return dumps(result)
 
 
-def _text(manifest: Manifest, evaluation: Evaluation) -> str:
+def _text(manifest: PadimManifest, evaluation: Evaluation) -> str:
     good = evaluation.images - evaluation.defective
     epsilon = f"{manifest.gaussian.epsilon:g}" + (" of the mean variance" if manifest.gaussian.epsilon_relative else "")
     lines = [

@@ -42,7 +42,7 @@ class Factors:
     def of(cls, bundle: Bundle) -> "Factors":
         """Those of a bundle in its precision."""
         stored = sum(bundle.statistics[name].nbytes for name in ("factors", "row_scales") if name in bundle.statistics)
-        return cls(bundle.manifest.gaussian.factors, bundle.manifest.gaussian.form, stored)
+        return cls(bundle.padim.gaussian.factors, bundle.padim.gaussian.form, stored)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def everything(subject: Subject, *, thread_counts: Sequence[int], runs: int) -> 
     lines += [*text.batches(batched), ""]
     lines += text.floors(floors, latencies)
     lines += text.resident(residents)
-    lines += ["", *text.footprints(weighed, automatic, subject.bundle.manifest)]
+    lines += ["", *text.footprints(weighed, automatic, subject.bundle.padim)]
     results = {
         "latency": [flat(one, "setup") for one in latencies],
         "batches": [flat(one, "setup") for one in batched],

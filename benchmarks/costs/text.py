@@ -8,10 +8,10 @@ from flawline.benchmarks.costs.footprint import AutoPeak, Floor, Footprint
 from flawline.benchmarks.costs.stages import STAGES, Latency, Resident
 from flawline.benchmarks.tables import table
 from flawline.benchmarks.timing import Timing
-from flawline.runtime.bundle import Manifest
+from flawline.runtime.bundle import PadimManifest
 
 
-def detector(manifest: Manifest, frames: int, *, dimension: bool) -> str:
+def detector(manifest: PadimManifest, frames: int, *, dimension: bool) -> str:
     """One line on what is measured, with or without what depends on the dimension."""
     return (
         f"{manifest.network.name} at {manifest.input.height} x {manifest.input.width}, "
@@ -83,7 +83,7 @@ def batches(found: Sequence[Batch]) -> Iterator[str]:
     )
 
 
-def footprints(found: Sequence[Footprint], automatic: Sequence[AutoPeak], manifest: Manifest) -> Iterator[str]:
+def footprints(found: Sequence[Footprint], automatic: Sequence[AutoPeak], manifest: PadimManifest) -> Iterator[str]:
     """Bytes and memory."""
     yield table(
         ("MB", "bundle", "network", "factors", "peak memory of `flawline score`"),

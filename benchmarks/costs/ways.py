@@ -56,7 +56,7 @@ def ways_of(bundle: Path, precision: Precision, engines: Sequence[str]) -> list[
         BundleError: The bundle is damaged.
         InputError: It does not hold that precision.
     """
-    dimension = read(bundle).select(precision).manifest.projection.dimension
+    dimension = read(bundle).select(precision).padim.projection.dimension
     return [Way(bundle, Setup(dimension, precision, engine)) for engine in engines]
 
 

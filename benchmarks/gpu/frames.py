@@ -121,7 +121,7 @@ def measure(
             subject.scorer.close()
 
 
-def random_manifest(exported: Exported, gaussians: Gaussians, factors: str) -> facts.Manifest:
+def random_manifest(exported: Exported, gaussians: Gaussians, factors: str) -> facts.PadimManifest:
     """A manifest for timing: nothing was fitted.
 
     Args:
@@ -130,8 +130,7 @@ def random_manifest(exported: Exported, gaussians: Gaussians, factors: str) -> f
         factors: "float16", "float32" or "int8".
     """
     height, width = exported.map_size
-    return facts.Manifest(
-        detector="padim",
+    return facts.PadimManifest(
         input=facts.Input(height=exported.height, width=exported.width, channels=3, interpolation="area"),
         network=exported.network,
         projection=exported.projection,

@@ -85,7 +85,7 @@ class FramePath:
             exported.features,
             frame_input,
             exported.network,
-            dimension,
+            [dimension] * len(exported.network.outputs),
             backend=ENGINES[exported.network.precision][0],
             threads=threads,
         )

@@ -89,7 +89,7 @@ def collect_features(
         exported.features,
         Input(height=exported.height, width=exported.width, channels=channels, interpolation="area"),
         exported.network,
-        depth,
+        [depth] * len(exported.network.outputs),
         backend=ENGINES[exported.network.precision][0],
         threads=threads,
         batch=BATCH,

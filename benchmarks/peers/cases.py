@@ -103,7 +103,7 @@ def our_cases(bundles: Sequence[Path], executions: Sequence[Execution]) -> tuple
                     files=(path.resolve(),),
                     command=(sys.executable, "-m", f"{_WORKERS}.flawline_score"),
                     deployed_bytes=bundle_bytes(bundle, precision),
-                    factors=bundle.select(precision).manifest.gaussian.factors,
+                    factors=bundle.select(precision).padim.gaussian.factors,
                     label=label,
                 )
             )

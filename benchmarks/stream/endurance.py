@@ -172,7 +172,7 @@ def endure(
     Raises:
         InputError: The run is too short, or the image too small.
     """
-    geometry = Geometry.of(bundle.manifest).resized(plan.strip_lines)
+    geometry = Geometry.of(bundle.padim).resized(plan.strip_lines)
     web = _web(lines, plan, geometry)
     mm_per_count = line_mm(bundle) / COUNTS_PER_LINE
     web_facts = bundle.manifest.web

@@ -112,4 +112,4 @@ def highest(tried: Callable[[float], bool], low: float, high: float, ratio: floa
 def one_tile(bundle: Bundle, width: int) -> int | None:
     """A tile as wide as the web, so that no context is computed between tiles; None where the width is fitted."""
     stride = bundle.manifest.network.total_stride
-    return None if bundle.manifest.gaussian.tie == "column" else -(-width // stride) * stride
+    return None if bundle.padim.gaussian.tie == "column" else -(-width // stride) * stride

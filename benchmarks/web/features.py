@@ -183,7 +183,7 @@ def _reader(exported: Exported, channels: int, threads: int) -> Iterator[Embeddi
         exported.features,
         frame,
         exported.network,
-        exported.projection.dimension,
+        [exported.projection.dimension] * len(exported.network.outputs),
         backend=ENGINES[exported.network.precision][0],
         threads=threads,
     ) as extractor:

@@ -2,6 +2,7 @@
 
 from flawline.runtime.bundle.contents import Golden
 from flawline.runtime.bundle.manifest import (
+    AnyManifest,
     Edges,
     FileEntry,
     Fit,
@@ -12,21 +13,29 @@ from flawline.runtime.bundle.manifest import (
     LayerError,
     Manifest,
     Map,
+    MapKind,
+    MapThreshold,
     Network,
     Output,
+    PadimManifest,
+    PadimVariant,
     Projection,
     Quantisation,
+    Reconstruction,
+    ReconstructionManifest,
     Shading,
     Threshold,
     Variant,
     Web,
     Weights,
+    score_tensor,
     variant_files,
 )
 from flawline.runtime.bundle.reader import Bundle, read
 from flawline.runtime.bundle.writer import Payload, require_free, write
 
 __all__ = [
+    "AnyManifest",
     "Bundle",
     "Edges",
     "FileEntry",
@@ -39,11 +48,17 @@ __all__ = [
     "LayerError",
     "Manifest",
     "Map",
+    "MapKind",
+    "MapThreshold",
     "Network",
     "Output",
+    "PadimManifest",
+    "PadimVariant",
     "Payload",
     "Projection",
     "Quantisation",
+    "Reconstruction",
+    "ReconstructionManifest",
     "Shading",
     "Threshold",
     "Variant",
@@ -51,6 +66,7 @@ __all__ = [
     "Weights",
     "read",
     "require_free",
+    "score_tensor",
     "variant_files",
     "write",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flawline.runtime.bundle.manifest import Manifest
+from flawline.runtime.bundle.manifest import AnyManifest, Manifest, PadimManifest, ReconstructionManifest, score_tensor
 from flawline.runtime.errors import BundleError
 from flawline.runtime.kernels import Gaussians, packed_size
 from flawline.runtime.kernels.packing import padded_rows
@@ -40,7 +40,7 @@ class Golden:
 _FACTORS = {"fp16": np.float16, "fp32": np.float32, "int8": np.int8}
 
 
-def gaussians(manifest: Manifest, tensors: Mapping[str, Array]) -> Gaussians:
+def gaussians(manifest: PadimManifest, tensors: Mapping[str, Array]) -> Gaussians:
     """The Gaussians that the statistics of a bundle hold."""
     return Gaussians(
         means=tensors["means"],
@@ -63,7 +63,7 @@ def gaussian_tensors(gaussians: Gaussians) -> dict[str, Array]:
     return tensors if gaussians.row_scales is None else tensors | {"row_scales": gaussians.row_scales}
 
 
-def check_statistics(manifest: Manifest, tensors: Mapping[str, Array], where: str) -> None:
+def check_statistics(manifest: AnyManifest, tensors: Mapping[str, Array], where: str) -> None:
     """Checks names, dtypes, shapes and values of the statistics.
 
     Args:
@@ -74,6 +74,18 @@ def check_statistics(manifest: Manifest, tensors: Mapping[str, Array], where: st
     Raises:
         BundleError: A tensor is missing, unknown, of another dtype or shape, not finite or out of range.
     """
+    expected = _padim_tensors(manifest) if isinstance(manifest, PadimManifest) else _score_tensors(manifest)
+    _check_shapes(tensors, expected, where)
+    _check_finite(tensors, where)
+    if isinstance(manifest, PadimManifest):
+        _check_values(manifest, tensors, where)
+    for name in sorted(expected):
+        scores = tensors[name]
+        if name.startswith("calibration_scores") and np.any(scores[1:] < scores[:-1]):
+            raise BundleError(f"{where}: tensor {name} is not in ascending order")
+
+
+def _padim_tensors(manifest: PadimManifest) -> dict[str, tuple[Any, tuple[int, ...]]]:
     gaussian, projection = manifest.gaussian, manifest.projection
     groups, components, d = gaussian.count, gaussian.components, projection.dimension
     size = packed_size(d, gaussian.rank)
@@ -92,9 +104,12 @@ def check_statistics(manifest: Manifest, tensors: Mapping[str, Array], where: st
         expected["projection"] = (np.int8, (d, projection.input_dimension))
     elif projection.kind == "select":
         expected["projection"] = (np.int32, (d,))
-    _check_shapes(tensors, expected, where)
-    _check_finite(tensors, where)
-    _check_values(manifest, tensors, where)
+    return expected
+
+
+def _score_tensors(manifest: ReconstructionManifest) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    shape = (manifest.threshold.calibration_images,)
+    return {score_tensor(kind): (np.float32, shape) for kind in manifest.reconstruction.maps}
 
 
 def check_golden(manifest: Manifest, tensors: Mapping[str, Array], where: str) -> list[Golden]:
@@ -184,7 +199,7 @@ def _check_finite(tensors: Mapping[str, Array], where: str) -> None:
             raise BundleError(f"{where}: tensor {name} holds NaN or infinity; expected finite numbers")
 
 
-def _check_values(manifest: Manifest, tensors: Mapping[str, Array], where: str) -> None:
+def _check_values(manifest: PadimManifest, tensors: Mapping[str, Array], where: str) -> None:
     if tensors["scales"].min() <= 0:
         raise BundleError(f"{where}: tensor scales holds {tensors['scales'].min()}; expected numbers above 0")
     if "row_scales" in tensors and tensors["row_scales"].min() < 0:
@@ -193,9 +208,6 @@ def _check_values(manifest: Manifest, tensors: Mapping[str, Array], where: str) 
     if assignment.min() < 0 or assignment.max() >= count:
         worst = assignment.min() if assignment.min() < 0 else assignment.max()
         raise BundleError(f"{where}: tensor assignment names Gaussian {worst}; expected 0 to {count - 1}")
-    scores = tensors["calibration_scores"]
-    if np.any(scores[1:] < scores[:-1]):
-        raise BundleError(f"{where}: tensor calibration_scores is not in ascending order")
     kind = manifest.projection.kind
     if kind == "sparse" and np.any(np.abs(tensors["projection"].astype(np.int16)) > 1):
         raise BundleError(f"{where}: tensor projection of kind sparse holds numbers other than -1, 0 and 1")

@@ -17,8 +17,16 @@ from numpy.typing import NDArray
 
 from flawline.runtime.bundle import contents, tensors
 from flawline.runtime.bundle.contents import Golden
-from flawline.runtime.bundle.manifest import FileEntry, Manifest, decode
-from flawline.runtime.errors import BundleError, NotABundleError
+from flawline.runtime.bundle.manifest import (
+    AnyManifest,
+    FileEntry,
+    Manifest,
+    MapKind,
+    PadimManifest,
+    ReconstructionManifest,
+    decode,
+)
+from flawline.runtime.errors import BundleError, InputError, NotABundleError
 from flawline.runtime.precisions import Precision
 
 MANIFEST = "manifest.json"
@@ -44,7 +52,7 @@ class Bundle:
 
     path: Path
     hash: str
-    manifest: Manifest
+    manifest: AnyManifest
     statistics: Mapping[str, NDArray[Any]]
     golden: list[Golden]
     total_bytes: int
@@ -61,9 +69,28 @@ class Bundle:
         """Precisions that the bundle holds, its own first."""
         return self._whole.manifest.precisions
 
+    @property
+    def padim(self) -> PadimManifest:
+        """The manifest of a PaDiM detector.
+
+        Raises:
+            InputError: The bundle is of another detector.
+        """
+        if not isinstance(self.manifest, PadimManifest):
+            raise InputError(
+                f"{self.path} is a bundle of a {self.manifest.detector} detector; this needs one of PaDiM, as "
+                "`flawline fit` makes without --detector"
+            )
+        return self.manifest
+
+    @property
+    def calibration_scores(self) -> NDArray[np.float32]:
+        """float32 (n,), ascending: the scores of the calibration images, by the map in use."""
+        return self.statistics[self.manifest.score_tensor]
+
     def p_value(self, score: float) -> float:
         """Conformal p-value of a score: (1 + number of calibration scores >= score) / (n + 1)."""
-        scores = self.statistics["calibration_scores"]
+        scores = self.calibration_scores
         at_least = len(scores) - int(np.searchsorted(scores, np.float32(score), side="left"))
         return (1 + at_least) / (len(scores) + 1)
 
@@ -74,7 +101,28 @@ class Bundle:
             InputError: It holds no such precision.
             BundleError: Tensors of that precision contradict the manifest.
         """
-        return _view(self._whole, precision or self._whole.manifest.network.precision)
+        selected = _view(self._whole, precision or self._whole.manifest.network.precision)
+        if isinstance(self.manifest, ReconstructionManifest):
+            return selected.with_map(self.manifest.reconstruction.map)
+        return selected
+
+    def with_map(self, kind: MapKind | None) -> "Bundle":
+        """The same bundle with another of its kinds of anomaly map, which has a threshold and calibration scores of its own.
+
+        The golden scores and maps stay those of the map that the bundle was written with.
+
+        Args:
+            kind: One that the bundle of a reconstruction detector offers; None for the one it was written with.
+
+        Raises:
+            InputError: It does not offer that kind.
+        """
+        written = self._whole.manifest
+        if isinstance(written, ReconstructionManifest):
+            return replace(self, manifest=written.with_map(kind or written.reconstruction.map))
+        if kind is not None:
+            raise InputError(f"{self.path} is a bundle of PaDiM, which has one kind of anomaly map; received '{kind}'")
+        return self
 
     def at(self, path: Path) -> "Bundle":
         """The same bundle after its folder was renamed."""
@@ -87,7 +135,7 @@ class _Whole:
 
     path: Path
     hash: str
-    manifest: Manifest
+    manifest: AnyManifest
     files: Mapping[str, mmap.mmap]
     total_bytes: int
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from flawline.runtime import files
 from flawline.runtime.bundle import contents, tensors
 from flawline.runtime.bundle.contents import Golden
-from flawline.runtime.bundle.manifest import FileEntry, Manifest, encode
+from flawline.runtime.bundle.manifest import AnyManifest, FileEntry, encode
 from flawline.runtime.bundle.reader import MANIFEST, MANIFEST_HASH, Bundle, read
 from flawline.runtime.errors import BundleError, InputError
 from flawline.runtime.precisions import Precision
@@ -36,7 +36,7 @@ class Payload(NamedTuple):
 
 def write(
     path: str | os.PathLike[str],
-    manifest: Manifest,
+    manifest: AnyManifest,
     features: bytes,
     statistics: Mapping[str, NDArray[Any]],
     golden: Sequence[Golden],
@@ -97,7 +97,7 @@ def require_free(path: Path) -> None:
         raise InputError(f"{path.parent} is not a folder that can be written to; expected one to put {path.name} into")
 
 
-def _write_files(folder: Path, manifest: Manifest, payloads: Mapping[Precision, Payload]) -> None:
+def _write_files(folder: Path, manifest: AnyManifest, payloads: Mapping[Precision, Payload]) -> None:
     entries: dict[str, FileEntry] = {}
     for precision, payload in payloads.items():
         names = manifest.file_names(precision)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from flawline.runtime.backends.selection import Candidate
-    from flawline.runtime.bundle import Bundle, Manifest, Web
+    from flawline.runtime.bundle import AnyManifest, Bundle, PadimManifest, ReconstructionManifest, Web
     from flawline.runtime.precisions import Precision
 
     Engines = Mapping[Precision, Sequence[Candidate]]
@@ -83,6 +83,8 @@ def _engine_rows(engines: "Engines") -> Iterator[tuple[str, str]]:
 
 
 def _rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
+    from flawline.runtime.bundle import PadimManifest
+
     manifest = bundle.manifest
     version = f"{manifest.format.major}.{manifest.format.minor}"
     yield (
@@ -90,13 +92,12 @@ def _rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
         f"{bundle.path}, {_size(bundle.total_bytes)}, format {version}, written by flawline {manifest.flawline}",
     )
     yield "  hash", bundle.hash
-    lane_px = manifest.gaussian.lane_px
-    meaning = (
-        _MEANING[manifest.gaussian.tie] if lane_px is None else f"one Gaussian per lane of {lane_px} px of the web"
-    )
-    yield "Detector", f"{manifest.detector}: {meaning}"
+    own_rows = _padim_rows(manifest) if isinstance(manifest, PadimManifest) else _reconstruction_rows(manifest)
+    yield next(own_rows)
     yield from _network_rows(manifest)
-    yield from _statistics_rows(bundle)
+    yield from own_rows
+    for name, array in bundle.statistics.items():
+        yield "", f"{name:<32}{_size(array.nbytes):>10}  {array.dtype} {' x '.join(map(str, array.shape))}"
     yield from _fit_rows(bundle)
     for precision in bundle.precisions[1:]:
         yield from _variant_rows(bundle.select(precision))
@@ -105,7 +106,7 @@ def _rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
         yield "", f"{name:<32}{_size(entry.size):>10}  sha256 {entry.sha256[:16]}..."
 
 
-def _network_rows(manifest: "Manifest") -> Iterator[tuple[str, str]]:
+def _network_rows(manifest: "AnyManifest") -> Iterator[tuple[str, str]]:
     network, received = manifest.network, manifest.input
     yield "Network", f"{network.name}, {network.precision}, features of {', '.join(network.layers)}"
     if network.weights.random:
@@ -122,13 +123,11 @@ def _network_rows(manifest: "Manifest") -> Iterator[tuple[str, str]]:
     )
     outputs = ", ".join(f"{output.name} {output.height} x {output.width}" for output in network.outputs)
     yield "Output", f"{outputs}; stride {network.total_stride} px"
-    smoothing = f"smoothed by sigma {manifest.map.sigma:g}" if manifest.map.sigma else "not smoothed"
-    yield "Map", f"{manifest.map.height} x {manifest.map.width} positions, {manifest.map.upsampling}, {smoothing}"
     if manifest.web is not None:
         yield from _web_rows(manifest, manifest.web)
 
 
-def _web_rows(manifest: "Manifest", web: "Web") -> Iterator[tuple[str, str]]:
+def _web_rows(manifest: "AnyManifest", web: "Web") -> Iterator[tuple[str, str]]:
     height, width = manifest.input.height - 2 * web.halo, manifest.input.width - 2 * web.halo
     yield "Web", f"strips of {height} lines in tiles of {width} px, with {web.halo} px of context (ring {web.ring} px)"
     pitches = (("across", web.pixel_mm), ("along", web.line_mm))
@@ -150,8 +149,13 @@ def _web_rows(manifest: "Manifest", web: "Web") -> Iterator[tuple[str, str]]:
     yield "  flat field", flat_field
 
 
-def _statistics_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
-    projection, gaussian = bundle.manifest.projection, bundle.manifest.gaussian
+def _padim_rows(manifest: "PadimManifest") -> Iterator[tuple[str, str]]:
+    projection, gaussian = manifest.projection, manifest.gaussian
+    lane_px = gaussian.lane_px
+    meaning = _MEANING[gaussian.tie] if lane_px is None else f"one Gaussian per lane of {lane_px} px of the web"
+    yield "Detector", f"{manifest.detector}: {meaning}"
+    smoothing = f"smoothed by sigma {manifest.map.sigma:g}" if manifest.map.sigma else "not smoothed"
+    yield "Map", f"{manifest.map.height} x {manifest.map.width} positions, {manifest.map.upsampling}, {smoothing}"
     channels = f"{projection.input_dimension} to {projection.dimension} channels"
     yield "Projection", f"{projection.kind}, {channels}, seed {projection.seed} ({projection.generator})"
     unit = " of the mean feature variance" if gaussian.epsilon_relative else ", absolute"
@@ -159,13 +163,27 @@ def _statistics_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
     form = "" if gaussian.rank is None else f", Woodbury form of rank {gaussian.rank}"
     components = f" of {gaussian.components} components" if gaussian.components > 1 else ""
     yield "Gaussians", f"{gaussian.count}{components}, epsilon {gaussian.epsilon:g}{unit}, {shrinkage}{form}"
-    for name, array in bundle.statistics.items():
-        yield "", f"{name:<32}{_size(array.nbytes):>10}  {array.dtype} {' x '.join(map(str, array.shape))}"
+
+
+def _reconstruction_rows(manifest: "ReconstructionManifest") -> Iterator[tuple[str, str]]:
+    fact = manifest.reconstruction
+    if fact.kind == "pca":
+        yield "Detector", f"{manifest.detector}: from {fact.components} principal components of the good images"
+    else:
+        rebuilt = f"by a {fact.architecture} autoencoder with a bottleneck of {fact.components} values"
+        yield "Detector", f"{manifest.detector}: {rebuilt}"
+        yield "Training", f"{fact.epochs} epochs of {fact.loss}, the weights of epoch {fact.best_epoch}"
+    yield "  chosen", fact.chosen
+    taps = "taps of sum 1" if fact.normalised else "taps of equation 4"
+    for kind, threshold in fact.maps.items():
+        smoothing = f", sigma {manifest.map.sigma:g} px, {taps}" if kind == "pse" else ""
+        default = " (default)" if kind == fact.map else ""
+        yield "Map", f"{kind}{default}: threshold {threshold.score:.6g}{smoothing}"
 
 
 def _fit_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
     threshold, fit, parity = bundle.manifest.threshold, bundle.manifest.fit, bundle.manifest.parity
-    scores = bundle.statistics["calibration_scores"]
+    scores = bundle.calibration_scores
     rate = f"false reject rate {threshold.false_reject_rate:g}"
     unit = "images" if bundle.manifest.web is None else "strips"
     yield "Threshold", f"{threshold.score:.6g}, {rate}, from {threshold.calibration_images} held-out good {unit}"
@@ -183,14 +201,14 @@ def _fit_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
 
 def _variant_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
     manifest = bundle.manifest
-    gaussian, threshold = manifest.gaussian, manifest.threshold
+    gaussian, threshold = bundle.padim.gaussian, manifest.threshold
     factors = f"{gaussian.factors} factors, {_size(bundle.statistics['factors'].nbytes)}"
     yield f"Also in {manifest.network.precision}", f"threshold {threshold.score:.6g}, {factors}"
     yield from _sensitivity_rows(manifest)
     yield from _report_rows("  fidelity", manifest.fidelity)
 
 
-def _sensitivity_rows(manifest: "Manifest") -> Iterator[tuple[str, str]]:
+def _sensitivity_rows(manifest: "AnyManifest") -> Iterator[tuple[str, str]]:
     quantisation = manifest.network.quantisation
     if quantisation is not None and quantisation.sensitivity:
         worst = max(quantisation.sensitivity, key=lambda layer: layer.relative_error)

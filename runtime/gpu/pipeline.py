@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from flawline.runtime.bundle.manifest import Manifest
+from flawline.runtime.bundle.manifest import PadimManifest
 from flawline.runtime.errors import FlawlineError
 from flawline.runtime.extras import LazyModule
 from flawline.runtime.gpu.buffers import Buffers
@@ -67,7 +67,7 @@ class Pipeline:
     """
 
     def __init__(
-        self, device: Device, manifest: Manifest, gaussians: Gaussians, open_engine: EngineOpener, batch: int
+        self, device: Device, manifest: PadimManifest, gaussians: Gaussians, open_engine: EngineOpener, batch: int
     ) -> None:
         self._device = device
         self._input = manifest.input
@@ -84,7 +84,7 @@ class Pipeline:
             raise
         self.graph_refused = None if self.engine.capturable else f"{self.engine.name} cannot be captured"
 
-    def _open(self, manifest: Manifest, gaussians: Gaussians, open_engine: EngineOpener, batch: int) -> None:
+    def _open(self, manifest: PadimManifest, gaussians: Gaussians, open_engine: EngineOpener, batch: int) -> None:
         own, frame_input, size = self._owned, manifest.input, (manifest.map.height, manifest.map.width)
         self._stream = Stream()
         own.callback(self._stream.close)

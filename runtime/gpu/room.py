@@ -1,6 +1,6 @@
 """Whether a detector fits the memory of a GPU, said before any of it is taken."""
 
-from flawline.runtime.bundle.manifest import Manifest
+from flawline.runtime.bundle.manifest import PadimManifest
 from flawline.runtime.errors import ResourceError
 from flawline.runtime.gpu.buffers import Counter
 from flawline.runtime.gpu.device import Device
@@ -9,7 +9,7 @@ from flawline.runtime.kernels import Gaussians, packed_size, padded_rows
 from flawline.runtime.kernels.cuda.calls import map_distances
 
 
-def require_room(device: Device, manifest: Manifest, gaussians: Gaussians, batch: int) -> None:
+def require_room(device: Device, manifest: PadimManifest, gaussians: Gaussians, batch: int) -> None:
     """Refuses a detector that does not fit. What the network's engine takes for itself is known to that engine alone.
 
     Only while the context of the GPU is current.
@@ -37,7 +37,7 @@ def require_room(device: Device, manifest: Manifest, gaussians: Gaussians, batch
     )
 
 
-def needed_bytes(manifest: Manifest, gaussians: Gaussians, batch: int) -> int:
+def needed_bytes(manifest: PadimManifest, gaussians: Gaussians, batch: int) -> int:
     """Memory of the GPU that a detector takes, without its engine's own."""
     counter = Counter()
     map_distances(
@@ -59,7 +59,7 @@ def needed_bytes(manifest: Manifest, gaussians: Gaussians, batch: int) -> int:
     return counter.bytes
 
 
-def _growing_bytes(manifest: Manifest, gaussians: Gaussians, batch: int, dimension: int) -> int:
+def _growing_bytes(manifest: PadimManifest, gaussians: Gaussians, batch: int, dimension: int) -> int:
     """What grows with the dimension: factors, means and feature maps."""
     counter = Counter()
     components = gaussians.count * gaussians.components

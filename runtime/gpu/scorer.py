@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from flawline.runtime.bundle.manifest import Manifest
+from flawline.runtime.bundle.manifest import PadimManifest
 from flawline.runtime.errors import DeviceError, FlawlineError, InputError, ResourceError
 from flawline.runtime.extractor import require_frame
+from flawline.runtime.frame_scorer import require_finite, require_frames
 from flawline.runtime.gpu.device import Device, abandon
 from flawline.runtime.gpu.pipeline import STAGES, EngineOpener, Pipeline
 from flawline.runtime.gpu.room import require_room
 from flawline.runtime.kernels import Gaussians
-from flawline.runtime.scorer import require_finite, require_frames
 
 
 class GpuScorer:
@@ -23,7 +23,7 @@ class GpuScorer:
 
     Args:
         device: The GPU.
-        manifest: Manifest of the bundle.
+        manifest: PadimManifest of the bundle.
         gaussians: Statistics of the good images.
         open_engine: Loads the network.
         batch: Most frames that are scored at once.
@@ -39,7 +39,13 @@ class GpuScorer:
     """
 
     def __init__(
-        self, device: Device, manifest: Manifest, gaussians: Gaussians, open_engine: EngineOpener, *, batch: int = 1
+        self,
+        device: Device,
+        manifest: PadimManifest,
+        gaussians: Gaussians,
+        open_engine: EngineOpener,
+        *,
+        batch: int = 1,
     ) -> None:
         if batch < 1:
             raise InputError(f"batch is {batch}; expected 1 or more frames")

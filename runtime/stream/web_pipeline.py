@@ -138,7 +138,7 @@ class _Inspection:
         strip_mm = (
             None
             if settings.line_mm is None
-            else Geometry.of(settings.inspector.bundle.manifest).strip_lines * settings.line_mm
+            else Geometry.of(settings.inspector.bundle.padim).strip_lines * settings.line_mm
         )
         web = settings.inspector.bundle.manifest.web
         self._has_edges = web is not None and web.edges is not None

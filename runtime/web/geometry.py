@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flawline.runtime.bundle import Bundle
-from flawline.runtime.bundle.manifest import Manifest
+from flawline.runtime.bundle.manifest import PadimManifest
 from flawline.runtime.errors import InputError
 
 
@@ -35,7 +35,7 @@ class Geometry:
     map_stride: int
 
     @classmethod
-    def of(cls, manifest: Manifest) -> "Geometry":
+    def of(cls, manifest: PadimManifest) -> "Geometry":
         """The geometry in which a bundle was fitted.
 
         Raises:
@@ -125,7 +125,7 @@ def in_geometry(bundle: Bundle, geometry: Geometry) -> Bundle:
     Raises:
         InputError: There is a Gaussian per column of the web, and tiles are not as wide as the web that was fitted.
     """
-    manifest, fitted = bundle.manifest, Geometry.of(bundle.manifest)
+    manifest, fitted = bundle.padim, Geometry.of(bundle.padim)
     is_by_column = manifest.gaussian.tie == "column"
     if is_by_column and geometry.tile_px != fitted.tile_px:
         raise InputError(

@@ -88,7 +88,7 @@ class WebInspector:
 
     def __post_init__(self) -> None:
         """Opens the engine and allocates."""
-        manifest = self.bundle.manifest
+        manifest = self.bundle.padim
         self.geometry = Geometry.of(manifest).resized(self.strip_lines, self.tile_px)
         web = manifest.web
         assert web is not None  # or there were no geometry

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from flawline.runtime.bundle import Bundle
 from flawline.runtime.extractor import require_frame
-from flawline.runtime.scorer import require_finite, require_frames
+from flawline.runtime.frame_scorer import require_finite, require_frames
 from flawline.runtime.web.inspector import WebInspector
 
 

@@ -183,7 +183,7 @@ def test_a_mahalanobis_step_in_8_bits_is_refused(tiny_bundle: Path, tmp_path: Pa
         bundle.features,
         bundle.manifest.input,
         bundle.manifest.network,
-        bundle.manifest.projection.dimension,
+        bundle.manifest.output_channels,
         backend="onnxruntime",
     ) as extractor:
         inputs = []

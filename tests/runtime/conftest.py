@@ -46,8 +46,7 @@ def through_bundle(
     """A bundle whose anomaly map is the frame itself, grey: one Gaussian of mean 0 and variance 1 for every pixel."""
     frame = np.full((size, size), 7, np.uint8)
     sides = {"height": size, "width": size}
-    manifest = bundle.Manifest(
-        detector="padim",
+    manifest = bundle.PadimManifest(
         input=bundle.Input(channels=1, interpolation="area", source_height=size, source_width=size, **sides),
         network=bundle.Network(
             name="through",

@@ -86,8 +86,7 @@ def web_bundle(
     count = 1 if tie == "global" else size[1]
     random = np.random.default_rng(3)
     factors = np.tril(random.normal(0, 0.3, (count, 1, DIMENSION, DIMENSION))) + 1.5 * np.eye(DIMENSION)
-    manifest = bundle.Manifest(
-        detector="padim",
+    manifest = bundle.PadimManifest(
         input=bundle.Input(height=window[0], width=window[1], channels=channels, interpolation="linear"),
         network=bundle.Network(
             name="small",

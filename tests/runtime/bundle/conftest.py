@@ -20,7 +20,7 @@ FEATURES = bytes(range(256)) * 2
 class Parts:
     """What a bundle is written from."""
 
-    manifest: bundle.Manifest
+    manifest: bundle.PadimManifest
     features: bytes
     statistics: Mapping[str, np.ndarray]
     golden: list[bundle.Golden]
@@ -78,8 +78,7 @@ def make_parts(
         "calibration_scores": scores,
     }
     statistics.update(_projection(kind, dimension, depth, generator))
-    manifest = bundle.Manifest(
-        detector="padim",
+    manifest = bundle.PadimManifest(
         input=bundle.Input(
             height=16, width=24, channels=channels, interpolation="area", source_height=40, source_width=60
         ),

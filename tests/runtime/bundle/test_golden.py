@@ -109,11 +109,11 @@ def without_lanes(**changed: object) -> bundle.Gaussian:
     return gaussian(**{"lane_px": None, "count": 4, **changed})
 
 
-def variants() -> dict[str, bundle.Variant]:
+def variants() -> dict[str, bundle.PadimVariant]:
     """One precision with a network of its own, one that shares the float network."""
     sensitivity = [bundle.LayerError(layer="conv1", relative_error=0.125, kept_float=True)]
     return {
-        "int8": bundle.Variant(
+        "int8": bundle.PadimVariant(
             features="features.int8.onnx",
             network=network("int8", bundle.Quantisation(calibration_images=12, sensitivity=sensitivity)),
             gaussian=gaussian(components=1, factors="int8"),
@@ -122,7 +122,7 @@ def variants() -> dict[str, bundle.Variant]:
             fidelity={"reference": "float", "rank_correlation": 0.75},
             golden=bundle.GoldenFacts(relative_tolerance=0.125),
         ),
-        "bf16": bundle.Variant(
+        "bf16": bundle.PadimVariant(
             features="features.onnx",
             network=network("bf16"),
             gaussian=gaussian(),
@@ -134,12 +134,11 @@ def variants() -> dict[str, bundle.Variant]:
     }
 
 
-def manifest() -> bundle.Manifest:
+def manifest() -> bundle.PadimManifest:
     """Every field spelt out, so that a change of defaults cannot pass unseen."""
-    return bundle.Manifest(
+    return bundle.PadimManifest(
         format=bundle.Format(major=1, minor=3),
         flawline="0.1.0",
-        detector="padim",
         input=bundle.Input(
             height=20,
             width=24,

@@ -80,7 +80,7 @@ def test_malformed_manifest_is_refused(data: bytes, message: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("detector", "patchcore", r"Invalid enum value 'patchcore' - at `\$.detector`"),
+        ("detector", "patchcore", r"Invalid value 'patchcore' - at `\$.detector`"),
         ("flawline", "", r"length >= 1 - at `\$.flawline`"),
         ("input", ..., "missing required field `input`"),
         ("input.height", 0, r">= 1 - at `\$.input.height`"),

@@ -16,7 +16,7 @@ from flawline.runtime.errors import BundleError, InputError
 QUANTISATION = bundle.Quantisation(calibration_images=4)
 
 
-def variant(of: bundle.Manifest, precision: str, **changed: Any) -> bundle.Variant:
+def variant(of: bundle.PadimManifest, precision: str, **changed: Any) -> bundle.PadimVariant:
     quantisation = QUANTISATION if precision.startswith("int8") else None
     fields = {
         "features": f"features.{precision}.onnx",
@@ -27,28 +27,28 @@ def variant(of: bundle.Manifest, precision: str, **changed: Any) -> bundle.Varia
         "fidelity": None,
         "golden": of.golden,
     }
-    return bundle.Variant(**{**fields, **changed})
+    return bundle.PadimVariant(**{**fields, **changed})
 
 
-def with_variants(of: bundle.Manifest, **variants: bundle.Variant) -> bundle.Manifest:
+def with_variants(of: bundle.PadimManifest, **variants: bundle.PadimVariant) -> bundle.PadimManifest:
     return msgspec.structs.replace(of, variants=variants)
 
 
 @pytest.fixture
-def base(parts: Callable[..., Any]) -> bundle.Manifest:
+def base(parts: Callable[..., Any]) -> bundle.PadimManifest:
     return parts().manifest
 
 
-def refuse(manifest: bundle.Manifest, message: str) -> None:
+def refuse(manifest: bundle.PadimManifest, message: str) -> None:
     with pytest.raises(BundleError, match=message):
         facts.check(manifest)
 
 
-def test_a_variant_of_the_bundles_own_precision_is_refused(base: bundle.Manifest) -> None:
+def test_a_variant_of_the_bundles_own_precision_is_refused(base: bundle.PadimManifest) -> None:
     refuse(with_variants(base, fp32=variant(base, "fp32")), "variants.fp32 is the precision of the bundle itself")
 
 
-def test_a_variant_whose_network_is_of_another_precision_is_refused(base: bundle.Manifest) -> None:
+def test_a_variant_whose_network_is_of_another_precision_is_refused(base: bundle.PadimManifest) -> None:
     refuse(
         with_variants(base, int8=variant(base, "fp16")), "variants.int8.network.precision is 'fp16'; expected 'int8'"
     )
@@ -57,22 +57,22 @@ def test_a_variant_whose_network_is_of_another_precision_is_refused(base: bundle
 @pytest.mark.parametrize(
     "name", ["statistics.safetensors", "features.int8.onnx", "golden.fp16.safetensors", "other.onnx"]
 )
-def test_a_feature_graph_that_is_none_is_refused(name: str, base: bundle.Manifest) -> None:
+def test_a_feature_graph_that_is_none_is_refused(name: str, base: bundle.PadimManifest) -> None:
     refuse(with_variants(base, fp16=variant(base, "fp16", features=name)), f"variants.fp16.features is '{name}'")
 
 
-def test_variants_cannot_vouch_for_a_file_between_them(base: bundle.Manifest) -> None:
+def test_variants_cannot_vouch_for_a_file_between_them(base: bundle.PadimManifest) -> None:
     both = {name: variant(base, name, features="statistics.safetensors") for name in ("fp16", "bf16")}
     refuse(with_variants(base, **both), "features is 'statistics.safetensors'")
 
 
 @pytest.mark.parametrize("shared", ["features.onnx", "features.fp16.onnx"])
-def test_a_feature_graph_that_the_bundle_holds_may_be_shared(shared: str, base: bundle.Manifest) -> None:
+def test_a_feature_graph_that_the_bundle_holds_may_be_shared(shared: str, base: bundle.PadimManifest) -> None:
     facts.check(with_variants(base, fp16=variant(base, "fp16"), bf16=variant(base, "bf16", features=shared)))
 
 
 @pytest.mark.parametrize(("precision", "quantisation"), [("int8", None), ("fp16", QUANTISATION)])
-def test_quantisation_belongs_to_8_bits(precision: str, quantisation: Any, base: bundle.Manifest) -> None:
+def test_quantisation_belongs_to_8_bits(precision: str, quantisation: Any, base: bundle.PadimManifest) -> None:
     network = msgspec.structs.replace(base.network, precision=precision, quantisation=quantisation)
     refuse(msgspec.structs.replace(base, network=network), "network.quantisation is (null|there) for a network in")
 
@@ -87,19 +87,19 @@ def test_quantisation_belongs_to_8_bits(precision: str, quantisation: Any, base:
     ],
 )
 def test_a_rank_that_does_not_go_with_the_form_is_refused(
-    form: str, rank: int | None, message: str, base: bundle.Manifest
+    form: str, rank: int | None, message: str, base: bundle.PadimManifest
 ) -> None:
     refuse(
         msgspec.structs.replace(base, gaussian=msgspec.structs.replace(base.gaussian, form=form, rank=rank)), message
     )
 
 
-def test_a_rule_that_a_variant_breaks_names_it(base: bundle.Manifest) -> None:
+def test_a_rule_that_a_variant_breaks_names_it(base: bundle.PadimManifest) -> None:
     wrong = msgspec.structs.replace(base.gaussian, count=7)
     refuse(with_variants(base, fp16=variant(base, "fp16", gaussian=wrong)), "variants.fp16: gaussian.count is 7")
 
 
-def test_a_selected_manifest_holds_no_variants(base: bundle.Manifest) -> None:
+def test_a_selected_manifest_holds_no_variants(base: bundle.PadimManifest) -> None:
     selected = with_variants(base, fp16=variant(base, "fp16")).select("fp16")
     assert (selected.precisions, selected.network.precision) == (("fp16",), "fp16")
     with pytest.raises(InputError, match="the bundle holds no network in int8"):

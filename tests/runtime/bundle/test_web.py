@@ -46,7 +46,7 @@ def fields(web_parts: Callable[..., Any]) -> dict[str, Any]:
         shading=bundle.Shading(target=120.0, width_px=512),
         flat_field_sha256="5f" * 32,
     ).manifest
-    variant = bundle.Variant(
+    variant = bundle.PadimVariant(
         features="features.onnx",
         network=msgspec.structs.replace(manifest.network, precision="bf16"),
         gaussian=manifest.gaussian,

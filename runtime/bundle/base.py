@@ -1,0 +1,136 @@
+"""What manifest.json says of every detector, and the files that it speaks of."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from flawline import __version__
+from flawline.runtime.bundle.fields import (
+    FileEntry,
+    FileName,
+    Fit,
+    Format,
+    GoldenFacts,
+    Input,
+    Map,
+    Network,
+    Report,
+    Text,
+    Threshold,
+    Web,
+)
+from flawline.runtime.errors import InputError
+from flawline.runtime.precisions import Precision
+
+FEATURES = "features.onnx"
+STATISTICS = "statistics.safetensors"
+GOLDEN = "golden.safetensors"
+
+
+class FileNames(NamedTuple):
+    """The files of one precision."""
+
+    features: str
+    statistics: str
+    golden: str
+
+
+def variant_files(precision: Precision, features: str | None = None) -> FileNames:
+    """Names of the files of a variant; the feature graph may be one that the bundle holds already."""
+    own = [name.replace(".", f".{precision}.") for name in (FEATURES, STATISTICS, GOLDEN)]
+    return FileNames(features or own[0], own[1], own[2])
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """The same detector with its network in a further precision: what then differs. See `Manifest` for the fields."""
+
+    features: FileName
+    """Name of the file that holds the feature graph; a precision that only engines make shares another's."""
+    network: Network
+    threshold: Threshold
+    parity: Report | None
+    fidelity: Report | None
+    golden: GoldenFacts
+
+
+_M = TypeVar("_M", bound="Manifest")
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What manifest.json says of every detector. Keys that this version does not know are ignored.
+
+    Each kind of detector adds its own; the key `detector` says which it is.
+    """
+
+    format: Format = Format()
+    flawline: Text = __version__
+    """Version that wrote the bundle."""
+    input: Input
+    network: Network
+    map: Map
+    threshold: Threshold
+    fit: Fit
+    web: Web | None = None
+    """Of a detector for an endless web; null for one of pictures."""
+    parity: Report | None
+    """Scores, and distances by the packed factors, against the textbook formula on the same features: "reference" names
+    it, the rest are numbers."""
+    fidelity: Report | None = None
+    """Scores against those of the float detector, where the network is in another precision; likewise."""
+    variants: Mapping[Precision, Variant] = {}
+    """Further precisions."""
+    files: dict[FileName, FileEntry] = {}
+    """Every other file of the bundle; the writer fills it in."""
+    golden: GoldenFacts
+
+    @property
+    def detector(self) -> str:
+        """The kind of the detector."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def output_channels(self) -> Sequence[int]:
+        """Channels of each output of the network."""
+        raise NotImplementedError
+
+    @property
+    def score_tensor(self) -> str:
+        """Name of the tensor with the scores of the calibration images."""
+        return "calibration_scores"
+
+    @property
+    def positions(self) -> int:
+        """Pixels of the anomaly map."""
+        return self.map.height * self.map.width
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Precisions of the network that the bundle holds, its own first."""
+        return (self.network.precision, *self.variants)
+
+    def select(self: _M, precision: Precision) -> _M:
+        """The manifest with a variant's fields in place of its own, and no variants.
+
+        Raises:
+            InputError: The bundle does not hold that precision.
+        """
+        if precision == self.network.precision:
+            return self
+        if precision not in self.variants:
+            raise InputError(
+                f"the bundle holds no network in {precision}; expected {' or '.join(self.precisions)}"
+                f"{self._how_to_add(precision)}"
+            )
+        chosen = msgspec.structs.asdict(self.variants[precision])
+        del chosen["features"]
+        return msgspec.structs.replace(self, variants={}, **chosen)
+
+    def file_names(self, precision: Precision) -> FileNames:
+        """Names of the files of a precision that the bundle holds."""
+        if precision == self.network.precision:
+            return FileNames(FEATURES, STATISTICS, GOLDEN)
+        return variant_files(precision, self.variants[precision].features)
+
+    def _how_to_add(self, precision: Precision) -> str:
+        return ""

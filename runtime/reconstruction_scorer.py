@@ -1,0 +1,67 @@
+"""Frames to anomaly maps and scores by reconstruction: what a frame has that its reconstruction lacks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from flawline.runtime.bundle.manifest import SALIENCIES, ReconstructionManifest
+from flawline.runtime.frame_scorer import FrameScorer, require_room
+from flawline.runtime.kernels import ProximalErrorMap
+
+_BYTES_PER_VALUE = 16
+"""What the kernel holds of each value of an image, its float32 residual among it, and a share of the maps."""
+
+
+class ReconstructionScorer(FrameScorer):
+    """Frames to anomaly maps and scores by a reconstruction, each map of the kind that the manifest names.
+
+    `error` and `pse` are squared errors in squared grey levels, of single pixels and of residuals smoothed first
+    (`flawline.runtime.kernels.proximally_sensitive_error`); `saliency` is the slope of the mean squared error by each
+    pixel, both in units of 0 to 1, and `saliency-squared` its square.
+
+    Args:
+        features: Bytes of the ONNX file.
+        manifest: Manifest of the bundle.
+        backend: Name of the engine.
+        threads: Threads of the engine and of the kernel.
+        batch: Most frames that are scored at once.
+
+    Attributes:
+        backend: Name of the engine that runs.
+        timings_ns: Nanoseconds that each stage of the last call took.
+    """
+
+    def __init__(
+        self, features: bytes, manifest: ReconstructionManifest, *, backend: str, threads: int = 1, batch: int = 1
+    ) -> None:
+        frame, self._kind = manifest.input, manifest.reconstruction.map
+        values = batch * frame.channels * manifest.positions
+        require_room(_BYTES_PER_VALUE * values, manifest, threads=threads, batch=batch)
+        super().__init__(features, manifest, backend=backend, threads=threads, batch=batch)
+        # Grey frames are the same bytes in either layout; colour has planes already.
+        self._frames = self._extractor.input.reshape(batch, frame.channels, frame.height, frame.width)
+        self._error: ProximalErrorMap | None = None
+        if self._kind not in SALIENCIES:
+            self._error = ProximalErrorMap(
+                (frame.height, frame.width),
+                manifest.map.sigma if self._kind == "pse" else 0.0,
+                channels=frame.channels,
+                dtype=np.uint8,
+                batch=batch,
+                normalised=manifest.reconstruction.normalised,
+                threads=threads,
+            )
+
+    def _score(
+        self, outputs: Sequence[npt.NDArray[np.float32]], maps: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        if self._error is not None:
+            return self._error(self._frames[: len(maps)], outputs[0], maps).maximum
+        saliency = outputs[1][:, 0]
+        if self._kind == "saliency":
+            maps[...] = saliency
+        else:
+            np.multiply(saliency, saliency, out=maps)
+        scores: npt.NDArray[np.float32] = maps.max(axis=(1, 2))
+        return scores

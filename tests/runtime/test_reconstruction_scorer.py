@@ -1,0 +1,92 @@
+"""Maps and scores by reconstruction are those of the NumPy reference, in every engine, layout and batch."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flawline.runtime import Detector, FlawlineError, InputError
+from flawline.runtime.reconstruction_scorer import ReconstructionScorer
+from tests.runtime import reconstructions
+from tests.runtime.reconstructions import KINDS, expected_map, random_frames, reconstruction_bundle
+
+FORMS = [(1, "nhwc"), (1, "nchw"), (3, "nchw")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("channels", "layout"), FORMS)
+def test_maps_and_scores_are_those_of_the_reference(
+    channels: int, layout: str, kind: str, engine: str, tmp_path: Path
+) -> None:
+    path = reconstruction_bundle(tmp_path / "bundle", channels=channels, layout=layout).path
+    frames = random_frames(5, channels=channels, seed=8)
+    for threads, batch in ((1, 1), (2, 3)):
+        with Detector.open(path, backend=engine, threads=threads, batch=batch, map=kind) as detector:
+            results = [one for start in range(0, 5, batch) for one in detector.batch(frames[start : start + batch])]
+        for result, frame in zip(results, frames, strict=True):
+            expected = expected_map(frame, kind)
+            assert result.map.dtype == np.float32
+            np.testing.assert_allclose(result.map, expected, rtol=1e-4, atol=1e-4 * expected.max())
+            assert result.score == result.map.max()
+            assert result.threshold == reconstructions.THRESHOLDS[kind]
+
+
+def test_a_frame_is_scored_the_same_alone_and_in_a_batch_bit_for_bit(engine: str, tmp_path: Path) -> None:
+    path = reconstruction_bundle(tmp_path / "bundle").path
+    frames = random_frames(4)
+    with Detector.open(path, backend=engine) as alone, Detector.open(path, backend=engine, batch=4) as many:
+        for one, other in zip([alone(frame) for frame in frames], many.batch(frames), strict=True):
+            np.testing.assert_array_equal(one.map, other.map)
+            assert one.score == other.score
+
+
+def test_frames_of_another_size_are_resized_first(tmp_path: Path) -> None:
+    path = reconstruction_bundle(tmp_path / "bundle").path
+    frame = random_frames(1, size=(48, 40))[0]
+    small = frame.reshape(24, 2, 20, 2).mean((1, 3))
+    with Detector.open(path, backend="onnxruntime") as detector:
+        found = detector(frame)
+    np.testing.assert_allclose(found.map, (small / 4 - 16) ** 2, atol=0.3 * 64)
+    assert found.map.shape == (24, 20)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_p_value_is_of_the_scores_by_that_map(kind: str, tmp_path: Path) -> None:
+    path = reconstruction_bundle(tmp_path / "bundle").path
+    with Detector.open(path, backend="onnxruntime", map=kind) as detector:
+        threshold = reconstructions.THRESHOLDS[kind]
+        assert [detector.p_value(share * threshold) for share in (0.2, 0.6, 1.1)] == [1, 3 / 5, 1 / 5]
+
+
+def test_a_map_that_is_not_offered_is_refused(tmp_path: Path) -> None:
+    path = reconstruction_bundle(tmp_path / "bundle", kinds=("pse", "error")).path
+    with pytest.raises(InputError, match="the bundle offers no map 'saliency'; expected error or pse"):
+        Detector.open(path, map="saliency")
+
+
+def test_a_map_of_padim_cannot_be_chosen(through: Path) -> None:
+    with pytest.raises(InputError, match="is a bundle of PaDiM, which has one kind of anomaly map; received 'pse'"):
+        Detector.open(through, map="pse")
+
+
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime"])
+def test_engines_are_tried_with_the_map_that_the_bundle_was_written_with(backend: str, tmp_path: Path) -> None:
+    path = reconstruction_bundle(tmp_path / "bundle").path
+    with Detector.open(path, backend=backend, map="saliency") as detector:
+        assert detector(random_frames(1)[0]).score == pytest.approx(255 / 512, abs=2 / 512)
+
+
+def test_a_gpu_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = reconstruction_bundle(tmp_path / "bundle").path
+    with pytest.raises(InputError, match="is of a reconstruction detector, which runs on a CPU; take --backend onnxru"):
+        Detector.open(path, backend="tensorrt")
+
+
+def test_a_reconstruction_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    opened = reconstruction_bundle(tmp_path / "bundle")
+    broken = reconstructions.graph().replace(np.float32(16).tobytes(), np.float32(np.inf).tobytes())
+    with (
+        ReconstructionScorer(broken, opened.manifest, backend="onnxruntime") as scorer,
+        pytest.raises(FlawlineError, match="the score is inf"),
+    ):
+        scorer(random_frames(1)[0])
