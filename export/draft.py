@@ -38,13 +38,12 @@ def draft(good: GoodImages, images: Images, exported: Exported, options: FitOpti
     Returns:
         A manifest without parity, whose threshold no score reaches.
     """
-    shrinks = good.smallest[0] >= exported.height and good.smallest[1] >= exported.width
     paths = [path for path in images.fitted if isinstance(path, Path)]
     return _draft(
         exported,
         options,
         channels=good.channels,
-        interpolation="area" if shrinks else "linear",
+        interpolation=good.interpolation(exported.height, exported.width),
         source=good.size or (None, None),
         counts=(len(images.fitted), len(images.held_out)),
         sources_sha256=good.fingerprint(paths),

@@ -1,7 +1,6 @@
 """From frames to feature maps, the same way in calibration and on the line."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -9,13 +8,8 @@ import numpy.typing as npt
 from flawline.runtime.backends import open_backend
 from flawline.runtime.bundle.manifest import Input, Network
 from flawline.runtime.errors import InputError
-from flawline.runtime.extras import LazyModule
 from flawline.runtime.images import SMALLEST_SIDE_PX, require_size
-
-if TYPE_CHECKING:
-    import cv2
-else:
-    cv2 = LazyModule("cv2", "pip install opencv-python-headless")
+from flawline.runtime.resizing import resize_into
 
 
 class FeatureExtractor:
@@ -53,7 +47,7 @@ class FeatureExtractor:
         self._size = (frame_input.height, frame_input.width)
         self._channels = frame_input.channels
         planar = frame_input.layout == "nchw"
-        self._shrink = cv2.INTER_AREA if frame_input.interpolation == "area" else cv2.INTER_LINEAR
+        self._interpolation = frame_input.interpolation
         self._backend = open_backend(
             backend,
             features,
@@ -72,7 +66,7 @@ class FeatureExtractor:
         self.input = self._backend.input
         self.pixels = self.input.transpose(0, 2, 3, 1) if planar else self.input
         self._slots = [slot[..., 0] if self._channels == 1 else slot for slot in self.pixels]
-        # cv2.resize writes whole pixels side by side; where the input has planes, by way of this.
+        # A resize writes the channels of a pixel side by side; where the input has planes, by way of this.
         self._resized = np.empty(self._slots[0].shape, np.uint8) if planar and self._channels > 1 else None
 
     def load(self, slot: int, frame: npt.NDArray[np.uint8]) -> None:
@@ -87,16 +81,11 @@ class FeatureExtractor:
         """
         target = self._slots[slot]
         frame = require_frame(frame, self._channels)
-        if frame.shape == target.shape:
-            target[...] = frame
+        if self._resized is None or frame.shape == target.shape:
+            resize_into(frame, target, self._interpolation)
             return
-        shrinks = frame.shape[0] >= target.shape[0] and frame.shape[1] >= target.shape[1]
-        # INTER_AREA is an average only where both sides shrink; elsewhere it degenerates to nearest neighbours.
-        interpolation = self._shrink if shrinks else cv2.INTER_LINEAR
-        resized = target if self._resized is None else self._resized
-        cv2.resize(frame, target.shape[1::-1], dst=resized, interpolation=interpolation)
-        if self._resized is not None:
-            target[...] = resized
+        resize_into(frame, self._resized, self._interpolation)
+        target[...] = self._resized
 
     def run(self) -> tuple[npt.NDArray[np.float32], ...]:
         """Runs the network on the whole batch and returns `maps`."""
