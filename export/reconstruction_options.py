@@ -1,0 +1,93 @@
+"""What shapes the bundle of a reconstruction detector besides the images."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flawline.export.options import default_threads
+from flawline.runtime.errors import InputError
+from flawline.runtime.images import SMALLEST_SIDE_PX
+from flawline.runtime.kernels import MOST_THREADS
+
+MOST_SIDE_PX = 4096
+# At a quarter of a side, taps of 2 sigma to either side are as wide as the image: what is then left is its mean.
+_WIDEST_SHARE = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionOptions:
+    """What all of these detectors have in common.
+
+    Attributes:
+        image_size: Height and width that images are brought to, px.
+        sigma: Standard deviation of the Gaussian of the proximally sensitive error, px of that size; None leaves it to the
+            detector.
+        normalised: Whether its taps are scaled to sum 1, so that errors of different sigma compare; else equation 4.
+        false_reject_rate: Wanted share of good images that are rejected.
+        calibration_images: Good images held out for the threshold; a fifth, or what the rate needs, if None.
+        fit_images: So many images are fitted, drawn at random from those not held out; all of them if None.
+        group_by: Regular expression on file names; images of one group stay on one side of the split.
+        skip_bad: Go on without images that cannot be read.
+        seed: Seed of the split and every other draw.
+        threads: Threads that compute.
+    """
+
+    image_size: int = 128
+    sigma: float | None = None
+    normalised: bool = True
+    false_reject_rate: float = 0.05
+    calibration_images: int | None = None
+    fit_images: int | None = None
+    group_by: str | None = None
+    skip_bad: bool = False
+    seed: int = 0
+    threads: int = field(default_factory=default_threads)
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that no images could make sense of."""
+        if not SMALLEST_SIDE_PX <= self.image_size <= MOST_SIDE_PX:
+            raise InputError(
+                f"--image-size is {self.image_size} px; expected {SMALLEST_SIDE_PX} to {MOST_SIDE_PX}, such as 128"
+            )
+        if self.sigma is not None and not (math.isfinite(self.sigma) and 0 <= self.sigma <= self.widest_sigma):
+            raise InputError(
+                f"--sigma is {self.sigma:g} px for images of {self.image_size} px; expected 0 (each pixel by itself) to "
+                f"{self.widest_sigma:g}, where the Gaussian is as wide as the image"
+            )
+        if not 0 <= self.seed < 1 << 63:
+            raise InputError(f"--seed is {self.seed}; expected 0 to 2^63 - 1")
+        if not 1 <= self.threads <= MOST_THREADS:
+            raise InputError(f"--threads is {self.threads}; expected 1 to {MOST_THREADS}")
+
+    @property
+    def widest_sigma(self) -> float:
+        """The largest sigma that makes sense in these images, px."""
+        return self.image_size / _WIDEST_SHARE
+
+
+@dataclass(frozen=True, kw_only=True)
+class PcaOptions(ReconstructionOptions):
+    """What shapes a bundle of principal components.
+
+    Attributes:
+        components: Number of principal components, fewer than images are fitted; chosen if None. So is `sigma`.
+        few_shot: Folder of a few labelled images to choose by: `good` and other folders, or `test/good` and `test/KIND`; None
+            to choose by good images alone.
+        shots: At most so many of each of its folders are drawn. The paper takes five (Gudi and others, 2022, section 4.1).
+    """
+
+    components: int | None = None
+    few_shot: Path | None = None
+    shots: int = 5
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that no images could make sense of, and labels where nothing is to be chosen."""
+        super().__post_init__()
+        if self.components is not None and not 1 <= self.components < 1 << 16:
+            raise InputError(f"--components is {self.components}; expected 1 or more, and fewer than images")
+        if self.shots < 1:
+            raise InputError(f"--shots is {self.shots}; expected 1 or more labelled images of each kind")
+        if self.few_shot is not None and self.components is not None and self.sigma is not None:
+            raise InputError(
+                "--few-shot with both --components and --sigma leaves nothing to choose; leave out what is to be chosen"
+            )
