@@ -9,8 +9,8 @@ from flawline.runtime.bundle.manifest import SALIENCIES, ReconstructionManifest
 from flawline.runtime.frame_scorer import FrameScorer, require_room
 from flawline.runtime.kernels import ProximalErrorMap
 
-_BYTES_PER_VALUE = 16
-"""What the kernel holds of each value of an image, its float32 residual among it, and a share of the maps."""
+_BYTES_PER_POSITION = 8
+"""The anomaly map and the copy that is handed out, float32; what the kernel holds is some rows of each thread."""
 
 
 class ReconstructionScorer(FrameScorer):
@@ -36,8 +36,7 @@ class ReconstructionScorer(FrameScorer):
         self, features: bytes, manifest: ReconstructionManifest, *, backend: str, threads: int = 1, batch: int = 1
     ) -> None:
         frame, self._kind = manifest.input, manifest.reconstruction.map
-        values = batch * frame.channels * manifest.positions
-        require_room(_BYTES_PER_VALUE * values, manifest, threads=threads, batch=batch)
+        require_room(batch * _BYTES_PER_POSITION * manifest.positions, manifest, threads=threads, batch=batch)
         super().__init__(features, manifest, backend=backend, threads=threads, batch=batch)
         # Grey frames are the same bytes in either layout; colour has planes already.
         self._frames = self._extractor.input.reshape(batch, frame.channels, frame.height, frame.width)
