@@ -11,10 +11,10 @@ from flawline.benchmarks.demo import Demo
 from flawline.benchmarks.evaluation import Scored
 from flawline.benchmarks.jl import comparison, study
 from flawline.runtime.extras import LazyModule
+from flawline.runtime.histogram import Percentiles
 from flawline.runtime.images import read_image
 from flawline.runtime.overlay import overlay
 from flawline.runtime.regions import find_regions
-from flawline.runtime.stream.histogram import Percentiles
 
 if TYPE_CHECKING:
     import cv2

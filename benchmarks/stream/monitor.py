@@ -10,8 +10,8 @@ import numpy as np
 
 from flawline.benchmarks.stream.endless import EndlessWeb
 from flawline.runtime.errors import InputError
+from flawline.runtime.histogram import Histogram, Percentiles
 from flawline.runtime.stream import Event, Gap
-from flawline.runtime.stream.histogram import Histogram, Percentiles
 
 _STATUS = Path("/proc/self/status")
 

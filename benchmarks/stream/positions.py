@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from flawline.benchmarks.stream.endless import MARK_PX, EndlessWeb
+from flawline.runtime.events import Point
 from flawline.runtime.stream import Defect, Event
-from flawline.runtime.stream.events import Point
 
 _REACH_PX = 256  # what a mark makes of the map around it, at most
 

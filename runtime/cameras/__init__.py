@@ -1,7 +1,15 @@
 """Line cameras and what stands for them, behind one interface: blocks of lines, or the reason why there are none."""
 
 from flawline.runtime.cameras.found import FoundCamera
-from flawline.runtime.cameras.source import BlockInfo, CameraLostError, Source, Status, line_shape, require_encoder
+from flawline.runtime.cameras.source import (
+    BlockInfo,
+    CameraLostError,
+    Loss,
+    Source,
+    Status,
+    line_shape,
+    require_encoder,
+)
 from flawline.runtime.cameras.spec import SCHEMES, Scheme, open_source
 
 __all__ = [
@@ -9,6 +17,7 @@ __all__ = [
     "BlockInfo",
     "CameraLostError",
     "FoundCamera",
+    "Loss",
     "Scheme",
     "Source",
     "Status",

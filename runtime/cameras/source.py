@@ -1,7 +1,9 @@
 """What a line camera, or whatever stands for one, offers: blocks of lines, or the reason why there are none."""
 
 import enum
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -55,6 +57,31 @@ class BlockInfo(NamedTuple):
     detail: str = ""
     encoder: int | None = None
     encoder_end: int | None = None
+
+
+@dataclass(slots=True)
+class Loss:
+    """Consecutive lines that nobody will see.
+
+    Attributes:
+        first_line: Number of the first lost line.
+        reasons: Lost lines by reason.
+        detail: The first explanation for people that came with it, if any.
+    """
+
+    first_line: int
+    reasons: Counter[str]
+    detail: str = ""
+
+    @property
+    def lines(self) -> int:
+        """Number of lost lines."""
+        return self.reasons.total()
+
+    def merge(self, following: "Loss") -> None:
+        """Extends this loss by the one right after it."""
+        self.reasons.update(following.reasons)
+        self.detail = self.detail or following.detail
 
 
 class Source(Protocol):

@@ -11,8 +11,8 @@ import numpy as np
 
 from flawline.runtime.cameras.numbering import Delay
 from flawline.runtime.cameras.source import BlockInfo, Source, Status, line_shape
+from flawline.runtime.histogram import Histogram, Percentiles
 from flawline.runtime.memory import require
-from flawline.runtime.stream.histogram import Histogram, Percentiles
 
 _READ_TIMEOUT_S = 0.2
 

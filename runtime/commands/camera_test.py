@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flawline.runtime.cameras.trial import Trial
-    from flawline.runtime.stream.histogram import Percentiles
+    from flawline.runtime.histogram import Percentiles
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

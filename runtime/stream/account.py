@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from flawline.runtime.cameras.source import Source
+from flawline.runtime.events import Ending, Event, Pictures, Summary
+from flawline.runtime.histogram import Histogram, Percentiles
 from flawline.runtime.stream.acquisition import Acquisition
-from flawline.runtime.stream.events import Ending, Event, Pictures, Summary
-from flawline.runtime.stream.histogram import Histogram, Percentiles
 from flawline.runtime.stream.pictures import PictureWriter
 from flawline.runtime.stream.ring import Ring
 from flawline.runtime.stream.sinks import DefectSink

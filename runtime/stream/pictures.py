@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from flawline.runtime.detector import Result
 from flawline.runtime.errors import FlawlineError
+from flawline.runtime.events import Pictures
 from flawline.runtime.files import make_folder
 from flawline.runtime.images import write_image
 from flawline.runtime.overlay import overlay
 from flawline.runtime.regions import Region
 from flawline.runtime.stream.assembler import Frame
-from flawline.runtime.stream.events import Pictures
 
 MAX_WAITING = 32
 MARGIN = 0.5  # surroundings on each side of a defect in its thumbnail, relative to its size

@@ -10,17 +10,17 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from flawline.runtime.cameras.source import Source, line_shape
+from flawline.runtime.cameras.source import Loss, Source, line_shape
 from flawline.runtime.detector import Result
 from flawline.runtime.errors import DeviceError, FlawlineError, InputError
+from flawline.runtime.events import Ending, Pitch, Summary
 from flawline.runtime.memory import require
 from flawline.runtime.stream.assembler import Assembler, Frame, GridAssembler, TriggerAssembler, Unscored
-from flawline.runtime.stream.events import Ending, Pitch, Summary
 from flawline.runtime.stream.part_assembler import PartAssembler, held_lines
 from flawline.runtime.stream.part_finder import PartOptions
 from flawline.runtime.stream.pictures import PictureWriter
 from flawline.runtime.stream.report import Report
-from flawline.runtime.stream.ring import Loss, Policy, Ring
+from flawline.runtime.stream.ring import Policy, Ring
 from flawline.runtime.stream.session import DEFAULT_RING_BLOCKS, stream
 from flawline.runtime.stream.sinks import DefectSink
 

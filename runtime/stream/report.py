@@ -8,16 +8,16 @@ from datetime import datetime, timedelta, timezone
 import msgspec
 from msgspec import UNSET
 
-from flawline.runtime.cameras.source import Source
+from flawline.runtime.cameras.source import Loss, Source
 from flawline.runtime.detector import Result
 from flawline.runtime.errors import FlawlineError
+from flawline.runtime.events import Box, Defect, Ending, Gap, Pitch, Summary
 from flawline.runtime.regions import Region
 from flawline.runtime.stream.account import Account
 from flawline.runtime.stream.acquisition import Acquisition
 from flawline.runtime.stream.assembler import Assembler, Frame, GridAssembler, Unscored
-from flawline.runtime.stream.events import Box, Defect, Ending, Gap, Pitch, Summary
 from flawline.runtime.stream.pictures import PictureWriter
-from flawline.runtime.stream.ring import Loss, Ring
+from flawline.runtime.stream.ring import Ring
 from flawline.runtime.stream.sinks import DefectSink
 
 

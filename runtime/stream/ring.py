@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from flawline.runtime.cameras.source import BlockInfo, Status
+from flawline.runtime.cameras import BlockInfo, Loss, Status
 
 Policy = Literal["block", "drop-oldest", "drop-newest"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -30,31 +30,6 @@ class Block:
     def pixels(self) -> npt.NDArray[np.uint8]:
         """The lines that were read: uint8 (lines, width[, channels]), a view."""
         return self.buffer[: self.info.lines]
-
-
-@dataclass(slots=True)
-class Loss:
-    """Consecutive lines that nobody will see.
-
-    Attributes:
-        first_line: Number of the first lost line.
-        reasons: Lost lines by reason.
-        detail: The first explanation for people that came with it, if any.
-    """
-
-    first_line: int
-    reasons: Counter[str]
-    detail: str = ""
-
-    @property
-    def lines(self) -> int:
-        """Number of lost lines."""
-        return self.reasons.total()
-
-    def merge(self, following: "Loss") -> None:
-        """Extends this loss by the one right after it."""
-        self.reasons.update(following.reasons)
-        self.detail = self.detail or following.detail
 
 
 class Ring:

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from flawline.runtime.cameras.source import Source
 from flawline.runtime.errors import DeviceError, FlawlineError
+from flawline.runtime.events import Ending, Summary
 from flawline.runtime.stream.acquisition import Acquisition
-from flawline.runtime.stream.events import Ending, Summary
 from flawline.runtime.stream.ring import Ring
 
 DEFAULT_RING_BLOCKS = 64

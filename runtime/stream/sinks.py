@@ -6,7 +6,7 @@ from typing import IO, Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from flawline.runtime.stream.events import Defect, Event, Gap, Summary, Wander
+from flawline.runtime.events import Defect, Event, Gap, Summary, Wander
 
 
 class DefectSink(Protocol):

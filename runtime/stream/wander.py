@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from flawline.runtime.stream.events import Wander
+from flawline.runtime.events import Wander
 
 
 class EdgeWander:

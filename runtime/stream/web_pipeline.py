@@ -5,13 +5,13 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from flawline.runtime.cameras.source import Source, line_shape
+from flawline.runtime.cameras.source import Loss, Source, line_shape
 from flawline.runtime.errors import DeviceError, InputError
+from flawline.runtime.events import Defect, Ending, Summary
 from flawline.runtime.memory import require
 from flawline.runtime.stream.acquisition import Acquisition
-from flawline.runtime.stream.events import Defect, Ending, Summary
 from flawline.runtime.stream.pictures import PictureWriter
-from flawline.runtime.stream.ring import Block, Loss, Policy, Ring
+from flawline.runtime.stream.ring import Block, Policy, Ring
 from flawline.runtime.stream.session import DEFAULT_RING_BLOCKS, stream
 from flawline.runtime.stream.sinks import DefectSink
 from flawline.runtime.stream.web_report import WebReport
@@ -155,7 +155,7 @@ class _Inspection:
             min_area_px=settings.min_area_px,
             most=settings.max_strip_defects,
             measures=Measures(millimetres, settings.pixel_mm, strip_mm, settings.gate_mm),
-            pictures=settings.pictures,
+            thumbnails=settings.pictures,
         )
         self._report = WebReport(
             settings.sinks,

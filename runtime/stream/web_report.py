@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from flawline.runtime.cameras.source import Source
+from flawline.runtime.cameras.source import Loss, Source
 from flawline.runtime.errors import FlawlineError
+from flawline.runtime.events import Defect, Ending, Gap, Summary
+from flawline.runtime.histogram import Histogram
 from flawline.runtime.stream.account import Account
 from flawline.runtime.stream.acquisition import Acquisition
-from flawline.runtime.stream.events import Defect, Ending, Gap, Summary
-from flawline.runtime.stream.histogram import Histogram
 from flawline.runtime.stream.pictures import PictureWriter
-from flawline.runtime.stream.ring import Loss, Ring
+from flawline.runtime.stream.ring import Ring
 from flawline.runtime.stream.sinks import DefectSink
 from flawline.runtime.stream.wander import EdgeWander
 from flawline.runtime.web.inspector import InspectedStrip

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from flawline.runtime.stream.events import Box, BoxMm, Defect, Point
+from flawline.runtime.events import Box, BoxMm, Defect, Point
 from flawline.runtime.web.components import Component
 from flawline.runtime.web.history import LineHistory
 

@@ -3,11 +3,12 @@
 import heapq
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from flawline.runtime.stream.events import Defect
-from flawline.runtime.stream.pictures import PictureWriter
+from flawline.runtime.events import Defect
 from flawline.runtime.web.components import Component
 from flawline.runtime.web.defects import DefectMaker, Measures
 from flawline.runtime.web.geometry import Geometry
@@ -15,6 +16,19 @@ from flawline.runtime.web.history import LineHistory
 from flawline.runtime.web.inspector import InspectedStrip
 from flawline.runtime.web.labelling import StripLabeller
 from flawline.runtime.web.snapshots import Snapshots, View
+
+
+class Thumbnails(Protocol):
+    """Where pictures of defects go."""
+
+    def crop(self, pixels: npt.NDArray[np.uint8], line: int, number: int) -> str | None:
+        """Takes a picture; the path that it will have, or None if there is no room for it.
+
+        Args:
+            pixels: uint8 (height, width[, channels]), copied.
+            line: Number of a line, for its name.
+            number: Tells pictures of that line apart.
+        """
 
 
 class DefectFinder:
@@ -30,7 +44,7 @@ class DefectFinder:
         min_area_px: Smallest defect, pixels of the web; rounded up to positions of the map.
         most: Defects that are given per strip, and where a stretch ends: those with the highest peaks. None for no limit.
         measures: Millimetres.
-        pictures: Writes thumbnails, if wanted.
+        thumbnails: Takes a picture of each defect, if wanted.
 
     Attributes:
         suppressed: Defects beyond `most`.
@@ -51,7 +65,7 @@ class DefectFinder:
         min_area_px: int = 0,
         most: int | None = None,
         measures: Measures | None = None,
-        pictures: PictureWriter | None = None,
+        thumbnails: Thumbnails | None = None,
     ) -> None:
         stride = geometry.map_stride
         self._geometry = geometry
@@ -77,7 +91,7 @@ class DefectFinder:
             measures=measures or Measures(),
         )
         self._most = most
-        self._pictures = pictures
+        self._thumbnails = thumbnails
         self._snapshots = Snapshots(stride)
         self._next_line: int | None = None
         self.suppressed = 0
@@ -107,7 +121,7 @@ class DefectFinder:
         body = strip.window[:, geometry.halo : geometry.halo + self._width]
         view = View(strip.first_line - geometry.halo, body)
         yield from self._defects(components, view)
-        if self._pictures is not None:
+        if self._thumbnails is not None:
             self._snapshots.keep(self._labeller.open_peaks, view)
 
     def cut(self) -> Iterator[Defect]:
@@ -124,10 +138,10 @@ class DefectFinder:
             yield self._make(component, self._thumbnail(component, view))
 
     def _thumbnail(self, component: Component, view: View | None) -> str | None:
-        if self._pictures is None:
+        if self._thumbnails is None:
             return None
         picture = self._snapshots.of((component.peak_y, component.peak_x), view)
         if picture is None or not picture.size:
             return None
         stride = self._geometry.map_stride
-        return self._pictures.crop(picture, component.peak_y * stride, component.peak_x * stride)
+        return self._thumbnails.crop(picture, component.peak_y * stride, component.peak_x * stride)

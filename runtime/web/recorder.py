@@ -19,11 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flawline.runtime.cameras.recording import INDEX, PIXELS, Entry, Header
-from flawline.runtime.cameras.source import BlockInfo, Source, Status, line_shape
+from flawline.runtime.cameras.source import BlockInfo, Loss, Source, Status, line_shape
 from flawline.runtime.errors import InputError
 from flawline.runtime.files import make_folder, write_error
 from flawline.runtime.memory import require
-from flawline.runtime.stream.ring import Loss
 from flawline.runtime.web.geometry import Geometry
 
 DEFAULT_BLOCKS = 64

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flawline.runtime.cameras import BlockInfo, Status, line_shape, open_source, require_encoder
+from flawline.runtime.cameras import BlockInfo, Loss, Status, line_shape, open_source, require_encoder
 from flawline.runtime.cameras.recording import INDEX, PIXELS, RecordingSource, open_replay
 from flawline.runtime.cameras.replay import ReplayOptions, ReplaySource
 from flawline.runtime.errors import InputError
 from flawline.runtime.stream.acquisition import Acquisition
-from flawline.runtime.stream.ring import Block, Loss, Ring
+from flawline.runtime.stream.ring import Block, Ring
 from flawline.runtime.web.odometer import Odometer
 from flawline.runtime.web.recorder import Recorder
 

@@ -6,11 +6,11 @@ import pytest
 
 from flawline.runtime.detector import Result
 from flawline.runtime.errors import FlawlineError
+from flawline.runtime.events import Pictures
 from flawline.runtime.images import read_image
 from flawline.runtime.overlay import overlay
 from flawline.runtime.regions import Region
 from flawline.runtime.stream import Frame, PictureWriter
-from flawline.runtime.stream.events import Pictures
 
 REGION = Region(40, 30, 10, 6, 60, 9.0, 8.0)
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flawline.runtime.cameras import BlockInfo, Status
-from flawline.runtime.stream import POLICIES, Block, Loss, Ring
+from flawline.runtime.cameras import BlockInfo, Loss, Status
+from flawline.runtime.stream import POLICIES, Block, Ring
 
 SHAPE = (4, 3)
 

@@ -8,9 +8,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from flawline.runtime.cameras import BlockInfo, Status
+from flawline.runtime.cameras import BlockInfo, Loss, Status
 from flawline.runtime.errors import FlawlineError
-from flawline.runtime.stream import Box, Defect, Gap, JsonLinesSink, Loss, Ring, Summary, TextSink
+from flawline.runtime.stream import Box, Defect, Gap, JsonLinesSink, Ring, Summary, TextSink
 from flawline.runtime.stream.acquisition import Acquisition
 from flawline.runtime.stream.web_report import WebReport
 from flawline.runtime.web.components import Component

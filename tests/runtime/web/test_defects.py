@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from flawline.runtime.events import Pictures, Point
 from flawline.runtime.images import read_image
 from flawline.runtime.stream import Box, BoxMm, Defect, Event, PictureWriter
-from flawline.runtime.stream.events import Pictures, Point
 from flawline.runtime.web.components import Component
 from flawline.runtime.web.defects import DefectMaker, Measures
 from flawline.runtime.web.finder import DefectFinder
@@ -202,7 +202,7 @@ def test_a_flaw_ends_at_a_gap_even_of_one_line():
 def test_thumbnails_show_the_peak_though_it_is_long_gone(tmp_path):
     pixels, values = web()
     writer = PictureWriter(thumbnails=tmp_path)
-    find = finder(pictures=writer)
+    find = finder(thumbnails=writer)
     defects = found(find, strips(pixels, values, list(range(16, ROWS, 16))))
     assert writer.close() == Pictures(written=len(defects))
     inside = 0

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flawline.runtime.cameras import BlockInfo, Status
+from flawline.runtime.cameras import BlockInfo, Loss, Status
 from flawline.runtime.cameras.recording import INDEX, PIXELS, RecordingSource
 from flawline.runtime.errors import InputError, ResourceError
-from flawline.runtime.stream.ring import Loss
 from flawline.runtime.web.recorder import Recorded, Recorder
 
 WIDTH, BLOCK = 24, 8

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flawline.runtime.stream.histogram import Histogram
+from flawline.runtime.histogram import Histogram
 
 
 @pytest.mark.parametrize("scale_ns", [2e3, 5e6, 3e9])

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from flawline.runtime.stream.histogram import Percentiles
+from flawline.runtime.histogram import Percentiles
 
 
 class Box(msgspec.Struct, frozen=True):
