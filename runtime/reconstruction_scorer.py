@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from flawline.runtime.bundle.manifest import SALIENCIES, ReconstructionManifest
+from flawline.runtime.bundle.manifest import ReconstructionManifest
 from flawline.runtime.frame_scorer import FrameScorer, require_room
 from flawline.runtime.kernels import ProximalErrorMap
+from flawline.runtime.map_kinds import SALIENCIES
 
 _BYTES_PER_POSITION = 8
 """The anomaly map and the copy that is handed out, float32; what the kernel holds is some rows of each thread."""

@@ -39,7 +39,7 @@ def verify(bundle: "Bundle", scorer: "AnyScorer") -> list[GoldenCheck]:
     """Scores the golden frames of a bundle; those of one for webs are windows, with the context that a tile has.
 
     Args:
-        bundle: In the precision that is wanted.
+        bundle: In the precision that is wanted, with the map that it was written with.
         scorer: Of that bundle, see `open_scorer`.
 
     Returns:

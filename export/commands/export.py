@@ -120,7 +120,7 @@ def _add(options: argparse.Namespace) -> int:
         )
     if options.out is None:
         raise InputError(f"--precision {options.precision} needs --out, the bundle to make")
-    web = read(options.bundle).manifest.web
+    web = read(options.bundle).padim.web
     if web is not None:
         flat_field = read_flat_field(options.flat_field)
         require_same_flat_field(web, flat_field, options.bundle)

@@ -43,9 +43,6 @@ from flawline.runtime.bundle.padim import (
     Projection,
 )
 from flawline.runtime.bundle.reconstruction import (
-    MAP_KINDS,
-    SALIENCIES,
-    MapKind,
     MapThreshold,
     Reconstruction,
     ReconstructionManifest,
@@ -53,6 +50,7 @@ from flawline.runtime.bundle.reconstruction import (
 )
 from flawline.runtime.bundle.rules import AnyManifest, broken_rule
 from flawline.runtime.errors import BundleError, NewerFormatError
+from flawline.runtime.map_kinds import MAP_KINDS, SALIENCIES, MapKind
 
 __all__ = [
     "FEATURES",

@@ -1,7 +1,7 @@
 """The manifest of a reconstruction detector: what differs from an image of good products rebuilt from it is anomalous."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -9,12 +9,7 @@ from msgspec import Meta
 from flawline.runtime.bundle.base import Manifest
 from flawline.runtime.bundle.fields import Count, NotNegative, Text
 from flawline.runtime.errors import InputError
-
-MapKind = Literal["error", "pse", "saliency", "saliency-squared"]
-"""How an anomaly map is made of an image and its reconstruction: the squared error; Proximally Sensitive Error; the slope of
-the mean squared error by each pixel; the square of that."""
-MAP_KINDS: tuple[MapKind, ...] = get_args(MapKind)
-SALIENCIES: tuple[MapKind, ...] = ("saliency", "saliency-squared")
+from flawline.runtime.map_kinds import MapKind
 
 
 def score_tensor(kind: MapKind) -> str:

@@ -3,8 +3,9 @@
 from flawline.runtime.bundle.base import FEATURES, Manifest, variant_files
 from flawline.runtime.bundle.fields import Input, Report, Web
 from flawline.runtime.bundle.padim import PadimManifest, Projection
-from flawline.runtime.bundle.reconstruction import SALIENCIES, Reconstruction, ReconstructionManifest
+from flawline.runtime.bundle.reconstruction import Reconstruction, ReconstructionManifest
 from flawline.runtime.images import MAX_PIXELS
+from flawline.runtime.map_kinds import SALIENCIES
 
 AnyManifest = PadimManifest | ReconstructionManifest
 

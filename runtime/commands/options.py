@@ -2,6 +2,7 @@
 
 import argparse
 
+from flawline.runtime.map_kinds import MAP_KINDS
 from flawline.runtime.precisions import PRECISIONS
 
 
@@ -24,4 +25,13 @@ def add_fallback(parser: argparse._ActionsContainer) -> None:
     """Declares `fallback`, as `Detector.open` takes it."""
     parser.add_argument(
         "--fallback", action="store_true", help="go on with an engine on the CPU where a GPU cannot be had or fails"
+    )
+
+
+def add_map(parser: argparse._ActionsContainer) -> None:
+    """Declares `map`, as `Detector.open` takes it."""
+    parser.add_argument(
+        "--map",
+        choices=MAP_KINDS,
+        help="kind of anomaly map, one that the bundle of a reconstruction detector offers (default: the bundle's own)",
     )

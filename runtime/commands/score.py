@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flawline.runtime.commands.options import add_engine, add_fallback
+from flawline.runtime.commands.options import add_engine, add_fallback, add_map
 
 if TYPE_CHECKING:
     from flawline.runtime.bundle.manifest import Input
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--heatmaps", metavar="DIR", type=Path, help="folder for overlays, NAME.png each")
     parser.add_argument("--threshold", metavar="T", type=float, help="instead of the bundle's own")
     add_engine(parser)
+    add_map(parser)
     add_fallback(parser)
     parser.add_argument(
         "--any-size", action="store_true", help="also score images of another size than the good images"
@@ -57,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
         precision=options.precision,
         threads=options.threads,
         fallback=options.fallback,
+        map=options.map,
     ) as detector:
         images = [image for path in options.images for image in (list_images(path) if path.is_dir() else [path])]
         overlays = _overlay_paths(images, options.heatmaps) if options.heatmaps else {}

@@ -26,7 +26,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from flawline.runtime.commands import stream_web, web_options
-from flawline.runtime.commands.options import add_engine, add_fallback
+from flawline.runtime.commands.options import add_engine, add_fallback, add_map
 
 if TYPE_CHECKING:
     from flawline.runtime.bundle import Bundle, Manifest
@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pixel-pitch-mm", metavar="MM", type=length, help="distance of neighbouring pixels")
     parser.add_argument("--frames", metavar="MAX", type=count, help="end after so many frames")
     add_engine(parser)
+    add_map(parser)
     add_fallback(parser)
     web_options.add_arguments(parser, count, length)
 
@@ -102,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
     from flawline.runtime.stream import PictureWriter
 
     use_threads(options.threads)
-    bundle = read(options.bundle).select(options.precision)
+    bundle = read(options.bundle).select(options.precision).with_map(options.map)
     web_options.refuse(options, is_web=bundle.manifest.web is not None)
     with contextlib.ExitStack() as stack:
         pictures = None
