@@ -33,6 +33,11 @@ class WebModel:
     statistics: Mapping[str, npt.NDArray[Any]]
     golden: Sequence[Golden] = ()
 
+    @property
+    def padim(self) -> PadimManifest:
+        """The manifest, see `Bundle`."""
+        return self.manifest
+
 
 def strip_maxima(
     model: WebModel, web: GoodWeb, pieces: Sequence[Piece], label: str, *, threads: int
