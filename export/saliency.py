@@ -1,4 +1,4 @@
-"""Reconstruction, error map and saliency map in one ordinary ONNX graph: the forward and the backward pass of an autoencoder.
+"""Saliency of a reconstruction, in ordinary ONNX operators: the backward pass of an autoencoder behind its forward pass.
 
 Feeney and Hughes, "Evaluating the Use of Reconstruction Error for Novelty Localization", 2021: with x an image of n values
 and y = g(f(x)) its reconstruction, the error map is r = (x - y)^2 (equation 1), its mean over all values the loss
@@ -14,14 +14,12 @@ exporter does not know the backward operators that its tracer would leave.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flawline import __version__
-from flawline.export.feature_graph import BATCH, FeatureGraph
 from flawline.export.gradients import RULES, Backward, refuse
-from flawline.export.nodes import Nodes
 from flawline.export.onnx_file import names_read
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
@@ -30,80 +28,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import onnx
-    from onnx import ModelProto, NodeProto, ValueInfoProto
+    from onnx import ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto
 
     from flawline.export.gradients import Shape
+    from flawline.export.nodes import Nodes
 else:
     onnx = LazyModule("onnx", "pip install 'flawline[fit]'")
-
-INPUT = "image"
-
-Output = Literal["reconstruction", "error", "saliency"]
 
 _AXES_ARE_INPUTS = 18
 
 
-def compose_saliency(
-    network: FeatureGraph, outputs: Sequence[Output] = ("reconstruction", "error", "saliency")
-) -> ModelProto:
-    """Composes the graph.
-
-    Its input is `image`, float32 (N, channels, height, width), what the autoencoder takes. Its outputs are
-
-    - `reconstruction`, float32 (N, channels, height, width);
-    - `error`, float32 (N, 1, height, width): the squared error, the mean over the channels for colour, so that the mean of
-      the map is the loss;
-    - `saliency`, float32 (N, 1, height, width).
+def add_saliency(nodes: Nodes, network: ModelProto, image: str, reconstruction: str, output: str) -> None:
+    """Writes the saliency map behind an autoencoder.
 
     Args:
-        network: An autoencoder, cut at its reconstruction alone.
-        outputs: Those that are wanted.
-
-    Returns:
-        The model, the same for the same network, with the batch N free.
+        nodes: Takes the backward pass.
+        network: The forward pass, whose sizes are known but for the batch.
+        image: Its input, float32 (N, channels, height, width).
+        reconstruction: Its output, of the same shape.
+        output: What the map will be called: float32 (N, 1, height, width), in the units of the image.
 
     Raises:
-        InputError: The network does not give an image of the size of its input, or a node has no gradient.
+        InputError: A node on the way has no gradient, or no way leads from the image to its reconstruction.
     """
-    shape = (network.image_channels, network.height, network.width)
-    if [(c, h, w) for c, (h, w) in zip(network.channels, network.sizes, strict=True)] != [shape]:
-        received = ", ".join(f"{c} x {h} x {w}" for c, (h, w) in zip(network.channels, network.sizes, strict=True))
-        raise InputError(f"a network that gives {received}; expected a reconstruction of {' x '.join(map(str, shape))}")
-    forward = onnx.compose.add_prefix(network.model, "network/")
-    image, y = f"network/{network.input}", f"network/{network.layers[0]}"
-    opset = next(entry.version for entry in forward.opset_import if entry.domain in ("", "ai.onnx"))
-    before, behind = Nodes(), Nodes()
-    before.add("Identity", [INPUT], image)
-    behind.add("Identity", [y], "reconstruction")
-    residual = behind.add("Sub", [y, image], "maps/residual")
-    squared = behind.add("Mul", [residual, residual], "maps/squared")
-    _over_channels(behind, "ReduceMean", squared, "error", opset)
-    if "saliency" in outputs:
-        through = propagate_back(forward, image, y, residual, behind)
-        slope = behind.add("Abs", [behind.add("Sub", [through, residual], "maps/gradient")], "maps/slope")
-        steepest = _over_channels(behind, "ReduceMax", slope, "maps/steepest", opset)
-        # Behind all else: 2 / n would push small gradients out of the range of fp16.
-        behind.add("Mul", [steepest, behind.constant("maps/scale", np.float32(2 / np.prod(shape)))], "saliency")
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph(
-            [*before.nodes, *forward.graph.node, *behind.nodes],
-            "saliency",
-            [onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, (BATCH, *shape))],
-            [
-                onnx.helper.make_tensor_value_info(
-                    name, onnx.TensorProto.FLOAT, (BATCH, shape[0] if name == "reconstruction" else 1, *shape[1:])
-                )
-                for name in outputs
-            ],
-            initializer=[*forward.graph.initializer, *behind.constants],
-        ),
-        opset_imports=list(forward.opset_import),
-        ir_version=onnx.helper.find_min_ir_version_for(list(forward.opset_import), ignore_unknown=True),
-        producer_name="flawline",
-        producer_version=__version__,
-    )
-    onnx.checker.check_model(model, full_check=True)
-    return model
+    values = math.prod(dim.dim_value for dim in network.graph.input[0].type.tensor_type.shape.dim[1:])
+    residual = nodes.add("Sub", [reconstruction, image], "maps/residual")
+    through = propagate_back(network, image, reconstruction, residual, nodes)
+    slope = nodes.add("Abs", [nodes.add("Sub", [through, residual], "maps/gradient")], "maps/slope")
+    steepest = over_channels(nodes, "ReduceMax", slope, "maps/steepest", network.opset_import)
+    # Behind all else: 2 / n would push small gradients out of the range of fp16.
+    nodes.add("Mul", [steepest, nodes.constant("maps/scale", np.float32(2 / values))], output)
 
 
 def propagate_back(model: ModelProto, image: str, output: str, seed: str, nodes: Nodes) -> str:
@@ -165,7 +119,20 @@ def _sum(nodes: Nodes, tensor: str, gradients: Sequence[str]) -> str:
     return total
 
 
-def _over_channels(nodes: Nodes, operator: str, tensor: str, output: str, opset: int) -> str:
+def over_channels(nodes: Nodes, operator: str, tensor: str, output: str, opsets: Iterable[OperatorSetIdProto]) -> str:
+    """Adds a reduction of (N, channels, height, width) to (N, 1, height, width) as the opset writes it.
+
+    Args:
+        nodes: Takes the node.
+        operator: Such as `ReduceMax`.
+        tensor: What is reduced.
+        output: What it becomes.
+        opsets: Those of the graph.
+
+    Returns:
+        The output.
+    """
+    opset = next(entry.version for entry in opsets if entry.domain in ("", "ai.onnx"))
     if opset < _AXES_ARE_INPUTS:
         return nodes.add(operator, [tensor], output, axes=[1], keepdims=1)
     return nodes.add(operator, [tensor, nodes.constant(f"{output}/axes", np.array([1]))], output, keepdims=1)
