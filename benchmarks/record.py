@@ -8,7 +8,7 @@ import msgspec
 
 from flawline.benchmarks.environment import Environment
 from flawline.benchmarks.timing import Timing
-from flawline.runtime.bundle import Manifest
+from flawline.runtime.bundle import AnyManifest, PadimManifest
 
 
 def result(
@@ -47,9 +47,10 @@ def flat(measured: Any, part: str) -> dict[str, Any]:
     return own | fields
 
 
-def detector_facts(manifest: Manifest) -> dict[str, Any]:
+def detector_facts(manifest: AnyManifest) -> dict[str, Any]:
     """What a measured detector is, for the settings of a benchmark. Files are known by name and hash, never by path."""
-    parts = ("network", "projection", "input", "map", "gaussian", "fit")
+    own = ("projection", "gaussian") if isinstance(manifest, PadimManifest) else ("reconstruction",)
+    parts = ("network", "input", "map", *own, "fit")
     return {part: msgspec.to_builtins(getattr(manifest, part)) for part in parts}
 
 

@@ -29,13 +29,15 @@ from flawline.calibration.woodbury import Form
 from flawline.export.commands.options import add_network, chosen, fit_options
 from flawline.export.options import FitOptions
 from flawline.runtime.backends import BACKENDS
+from flawline.runtime.commands.options import add_map
 from flawline.runtime.errors import InputError
 
 DIMENSION = 100
 MEANING = {
     "resize": "frame in memory to the network's uint8 input",
-    "network": "the graph: normalisation, network, projection",
-    "kernel": "upsampling and sum over scales, Mahalanobis distances, smoothing, maximum, copy of the map",
+    "network": "the graph: normalisation, network, projection; or the reconstruction of the frame",
+    "kernel": "upsampling and sum over scales, Mahalanobis distances, smoothing, maximum, copy of the map; or, of a "
+    "reconstruction, its error, maximum, copy of the map",
     "regions": "connected regions above the threshold",
     "outside_network": "end to end less network, frame by frame",
     "end_to_end": "the detector's call, from frame to result",
@@ -71,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=several(one_of(tuple(BACKENDS))),
         help=f"engines: {', '.join(BACKENDS)} (default: all that are installed, each where it computes in the precision)",
     )
+    add_map(parser)
     parser.add_argument("--runs", metavar="N", type=positive, default=300, help="timed frames (default: %(default)s)")
     fit = parser.add_argument_group("without BUNDLE")
     add_network(fit)
@@ -100,6 +103,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs `flawline bench latency`."""
     by_dimension = args.bundle is None and (args.test is not None or len(args.dims or ()) > 1)
+    if args.map is not None and args.bundle is None:
+        raise InputError(
+            f"--map {args.map} without BUNDLE: PaDiM is fitted then; expected the bundle of a reconstruction"
+        )
     if args.plots and not by_dimension:
         raise InputError("--plots draws time by dimension; expected several --dims, or --test, and no BUNDLE")
     measure = report.by_dimension if by_dimension else report.everything
@@ -121,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
             args.json,
             result("latency", environment, settings=settings, meaning=MEANING, results=measured.results, null=null),
         )
-    about = text.detector(subject.bundle.padim, len(subject.frames), dimension=not by_dimension)
+    about = text.detector(subject.bundle.manifest, len(subject.frames), dimension=not by_dimension)
     sys.stdout.write("\n".join([heading(environment, null), "", about, "", *measured.lines]).rstrip() + "\n")
     for line in unstable(measured.timings):
         say(line)
@@ -150,4 +157,4 @@ def _subject(args: argparse.Namespace, folder: Path) -> Subject:
     words = ", ".join(f"--{name.replace('_', '-')}" for name, value in shapes.items() if value is not None)
     if words:
         raise InputError(f"BUNDLE together with {words}: nothing is fitted then; expected one without the other")
-    return from_bundle(args.bundle, args.images, precisions=args.precisions, engines=args.backends)
+    return from_bundle(args.bundle, args.images, precisions=args.precisions, engines=args.backends, kind=args.map)

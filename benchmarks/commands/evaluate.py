@@ -15,8 +15,8 @@ from flawline.benchmarks.datasets import read_mvtec
 from flawline.benchmarks.evaluation import Evaluation, Scored, evaluate, score_items
 from flawline.benchmarks.tables import dumps, table
 from flawline.runtime import Detector
-from flawline.runtime.bundle import PadimManifest
-from flawline.runtime.commands.options import add_engine
+from flawline.runtime.bundle import AnyManifest, PadimManifest, ReconstructionManifest
+from flawline.runtime.commands.options import add_engine, add_map
 from flawline.runtime.progress import progress
 
 
@@ -26,14 +26,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, metavar="DATASET_DIR", help="folder with test/good and test/KIND")
     parser.add_argument("--json", action="store_true", help="print one JSON object, with every image's score")
     add_engine(parser)
+    add_map(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs `flawline evaluate`."""
     items = read_mvtec(args.dataset).test
-    with Detector.open(args.bundle, backend=args.backend, precision=args.precision, threads=args.threads) as detector:
+    with Detector.open(
+        args.bundle, backend=args.backend, precision=args.precision, threads=args.threads, map=args.map
+    ) as detector:
         scored = list(progress(score_items(detector, items), total=len(items), label="scoring"))
-        manifest = detector.bundle.padim
+        manifest = detector.bundle.manifest
         evaluation = evaluate(scored, detector.threshold)
         text = _json(detector, evaluation, scored) if args.json else _text(manifest, evaluation)
     sys.stdout.write(text)
@@ -44,7 +47,9 @@ def _json(detector: Detector, evaluation: Evaluation, scored: list[Scored]) -> s
     result: dict[str, Any] = asdict(evaluation)
     result["bundle_sha256"] = detector.bundle.hash
     result["backend"] = detector.backend
-    result["precision"] = detector.bundle.manifest.network.precision
+    manifest = detector.bundle.manifest
+    result["precision"] = manifest.network.precision
+    result["map"] = manifest.reconstruction.map if isinstance(manifest, ReconstructionManifest) else None
     result["results"] = [
         {
             "path": str(one.item.path),
@@ -58,12 +63,24 @@ def _json(detector: Detector, evaluation: Evaluation, scored: list[Scored]) -> s
     return dumps(result)
 
 
-def _text(manifest: PadimManifest, evaluation: Evaluation) -> str:
+def _about(manifest: AnyManifest) -> str:
+    size = f"map {manifest.map.height} x {manifest.map.width}"
+    if isinstance(manifest, PadimManifest):
+        projection, gaussian = manifest.projection, manifest.gaussian
+        epsilon = f"{gaussian.epsilon:g}" + (" of the mean variance" if gaussian.epsilon_relative else "")
+        return (
+            f"{manifest.network.name}, {projection.kind} projection to {projection.dimension}, "
+            f"{size}, epsilon {epsilon}, sigma {manifest.map.sigma:g} map px"
+        )
+    fact = manifest.reconstruction
+    sigma = f", sigma {manifest.map.sigma:g} px" if fact.map == "pse" else ""
+    return f"{manifest.network.name}, reconstruction by {fact.components} components, {size}, {fact.map}{sigma}"
+
+
+def _text(manifest: AnyManifest, evaluation: Evaluation) -> str:
     good = evaluation.images - evaluation.defective
-    epsilon = f"{manifest.gaussian.epsilon:g}" + (" of the mean variance" if manifest.gaussian.epsilon_relative else "")
     lines = [
-        f"{manifest.network.name}, {manifest.projection.kind} projection to {manifest.projection.dimension}, "
-        f"map {manifest.map.height} x {manifest.map.width}, epsilon {epsilon}, sigma {manifest.map.sigma:g} map px",
+        _about(manifest),
         f"{evaluation.images} images: {good} good, {evaluation.defective} defective",
         "",
         f"image AUROC              {evaluation.image_auroc:.4f}",

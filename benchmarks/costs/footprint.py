@@ -41,8 +41,8 @@ class Factors:
     @classmethod
     def of(cls, bundle: Bundle) -> "Factors":
         """Those of a bundle in its precision."""
-        stored = sum(bundle.statistics[name].nbytes for name in ("factors", "row_scales") if name in bundle.statistics)
-        return cls(bundle.padim.gaussian.factors, bundle.padim.gaussian.form, stored)
+        gaussian = bundle.padim.gaussian
+        return cls(gaussian.factors, gaussian.form, factor_bytes(bundle))
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Footprint:
         setup: What ran.
         bundle_bytes: The manifest and the files of this precision: what a bundle with nothing else would take.
         network_bytes: Of those, the feature graph.
-        factor_bytes: Of those, the packed factors, with their row scales.
+        factor_bytes: Of those, the packed factors, with their row scales; 0 for a reconstruction detector.
         peak_memory_bytes: Of `flawline score --backend ENGINE` on one thread, in a process of its own.
     """
 
@@ -111,7 +111,7 @@ def footprint(way: Way, image: Path) -> Footprint:
         setup=way.setup,
         bundle_bytes=bundle_bytes(bundle, precision),
         network_bytes=bundle.manifest.files[bundle.manifest.file_names(precision).features].size,
-        factor_bytes=Factors.of(bundle.select(precision)).factor_bytes,
+        factor_bytes=factor_bytes(bundle.select(precision)),
         peak_memory_bytes=peak_memory_bytes(way, image),
     )
 
@@ -123,11 +123,16 @@ def bundle_bytes(bundle: Bundle, precision: Precision) -> int:
     return manifest_bytes + sum(files[name].size for name in bundle.manifest.file_names(precision))
 
 
+def factor_bytes(bundle: Bundle) -> int:
+    """The packed factors of a bundle in its precision, with their row scales; 0 where there are none."""
+    return sum(bundle.statistics[name].nbytes for name in ("factors", "row_scales") if name in bundle.statistics)
+
+
 def floor(bundle: Bundle, *, threads: int) -> Floor:
     """Measures how fast the factors of a bundle in its precision can be read at all."""
     fastest = max(read_bandwidth(bundle.statistics["factors"], threads) for _ in range(_BANDWIDTH_READS))
-    factor_bytes = Factors.of(bundle).factor_bytes
-    return Floor(bundle.manifest.network.precision, threads, factor_bytes, fastest, 1e9 * factor_bytes / fastest)
+    stored = factor_bytes(bundle)
+    return Floor(bundle.manifest.network.precision, threads, stored, fastest, 1e9 * stored / fastest)
 
 
 def peak_memory_bytes(way: Way, image: Path, *, backend: str | None = None) -> int:
@@ -143,6 +148,7 @@ def peak_memory_bytes(way: Way, image: Path, *, backend: str | None = None) -> i
     """
     words = ["score", str(way.bundle), str(image), "--any-size"]
     words += ["--backend", backend or way.setup.engine, "--precision", way.setup.precision]
+    words += [] if way.map is None else ["--map", way.map]
     command = [sys.executable, "-c", _PEAK_SCRIPT, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stderr.splitlines()

@@ -12,7 +12,7 @@ from flawline.benchmarks.costs.subject import Subject
 from flawline.benchmarks.record import flat
 from flawline.benchmarks.timing import Timing
 from flawline.export.options import default_threads
-from flawline.runtime.bundle import read
+from flawline.runtime.bundle import PadimManifest, read
 
 _FRAMES_PER_BATCH_ROUND = 4
 
@@ -49,7 +49,11 @@ def everything(subject: Subject, *, thread_counts: Sequence[int], runs: int) -> 
         found, resident = stages.measure(subject.ways, subject.frames, threads=threads, runs=runs)
         measured.append(found)
         residents.append(resident)
-        floors += [footprint.floor(bundle, threads=threads) for bundle in bundles.values()]
+        floors += [
+            footprint.floor(bundle, threads=threads)
+            for bundle in bundles.values()
+            if isinstance(bundle.manifest, PadimManifest)
+        ]
         rounds = max(runs // _FRAMES_PER_BATCH_ROUND, 1)
         batched += [batches.measure(way, subject.frames, threads=threads, rounds=rounds) for way in subject.ways]
     latencies = [one for found in measured for one in found]
@@ -57,7 +61,7 @@ def everything(subject: Subject, *, thread_counts: Sequence[int], runs: int) -> 
     lines += [*text.batches(batched), ""]
     lines += text.floors(floors, latencies)
     lines += text.resident(residents)
-    lines += ["", *text.footprints(weighed, automatic, subject.bundle.padim)]
+    lines += ["", *text.footprints(weighed, automatic, subject.bundle.manifest)]
     results = {
         "latency": [flat(one, "setup") for one in latencies],
         "batches": [flat(one, "setup") for one in batched],

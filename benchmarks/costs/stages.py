@@ -125,7 +125,7 @@ class _Timed:
         self._case = case
         self._threshold = detector.bundle.manifest.threshold.score
         if case == "rejected":
-            self._threshold = _LOWERED_THRESHOLD * float(np.median(detector.bundle.statistics["calibration_scores"]))
+            self._threshold = _LOWERED_THRESHOLD * float(np.median(detector.bundle.calibration_scores))
         # Written once, so that the pages are there before the memory of the process is read.
         self._stages = np.full((runs, len(STAGES)), -1, np.int64)
         self._total = np.full(runs, -1, np.int64)

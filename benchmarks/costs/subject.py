@@ -10,7 +10,7 @@ from flawline.benchmarks.datasets import Item, open_dataset
 from flawline.benchmarks.fits import fit_each
 from flawline.export.fit import FitOptions
 from flawline.export.fitting import Say, evenly
-from flawline.runtime.bundle import Bundle, read
+from flawline.runtime.bundle import Bundle, MapKind, read
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import list_images, read_image
 from flawline.runtime.precisions import Precision
@@ -42,7 +42,12 @@ class Subject:
 
 
 def from_bundle(
-    path: Path, images: Path, *, precisions: Sequence[Precision] | None, engines: Sequence[str] | None
+    path: Path,
+    images: Path,
+    *,
+    precisions: Sequence[Precision] | None,
+    engines: Sequence[str] | None,
+    kind: MapKind | None = None,
 ) -> Subject:
     """Detectors that a bundle holds.
 
@@ -51,17 +56,18 @@ def from_bundle(
         images: Folder of frames.
         precisions: Which; None for all that it holds.
         engines: Which; None for all that are installed.
+        kind: Of the anomaly map; None for the bundle's own.
 
     Raises:
         BundleError: The bundle is damaged.
-        InputError: It holds no such precision, no engine asked for computes in one, or there are no images.
+        InputError: It holds no such precision, does not offer that map, no engine asked for computes in one, or there are no images.
     """
     paths = list_images(images)
-    bundle = read(path)
+    bundle = read(path).with_map(kind)
     ways = [
         way
         for precision in precisions or bundle.precisions
-        for way in ways_of(path, precision, engines_of(precision, engines))
+        for way in ways_of(path, precision, engines_of(precision, engines), kind)
     ]
     return Subject(ways, bundle, paths[0], _frames(paths))
 

@@ -8,17 +8,22 @@ from flawline.benchmarks.costs.footprint import AutoPeak, Floor, Footprint
 from flawline.benchmarks.costs.stages import STAGES, Latency, Resident
 from flawline.benchmarks.tables import table
 from flawline.benchmarks.timing import Timing
-from flawline.runtime.bundle import PadimManifest
+from flawline.runtime.bundle import AnyManifest, PadimManifest
 
 
-def detector(manifest: PadimManifest, frames: int, *, dimension: bool) -> str:
+def detector(manifest: AnyManifest, frames: int, *, dimension: bool) -> str:
     """One line on what is measured, with or without what depends on the dimension."""
+    if isinstance(manifest, PadimManifest):
+        what = f"map {manifest.map.height} x {manifest.map.width}, {manifest.gaussian.factors} factors"
+        if dimension:
+            what = f"d = {manifest.projection.dimension}, {what} ({manifest.gaussian.form})"
+    else:
+        fact = manifest.reconstruction
+        what = f"{fact.components} components, map {fact.map}"
+        if fact.map == "pse":
+            what += f" of sigma {manifest.map.sigma:g} px"
     return (
-        f"{manifest.network.name} at {manifest.input.height} x {manifest.input.width}, "
-        + (f"d = {manifest.projection.dimension}, " if dimension else "")
-        + f"map {manifest.map.height} x {manifest.map.width}, {manifest.gaussian.factors} factors"
-        + (f" ({manifest.gaussian.form})" if dimension else "")
-        + f", {frames} frames in turn"
+        f"{manifest.network.name} at {manifest.input.height} x {manifest.input.width}, {what}, {frames} frames in turn"
         + (", random weights" if manifest.network.weights.random else "")
     )
 
@@ -83,16 +88,17 @@ def batches(found: Sequence[Batch]) -> Iterator[str]:
     )
 
 
-def footprints(found: Sequence[Footprint], automatic: Sequence[AutoPeak], manifest: PadimManifest) -> Iterator[str]:
+def footprints(found: Sequence[Footprint], automatic: Sequence[AutoPeak], manifest: AnyManifest) -> Iterator[str]:
     """Bytes and memory."""
+    is_padim = isinstance(manifest, PadimManifest)
     yield table(
-        ("MB", "bundle", "network", "factors", "peak memory of `flawline score`"),
+        ("MB", "bundle", "network", *(["factors"] if is_padim else []), "peak memory of `flawline score`"),
         [
             (
                 one.setup.name,
                 f"{one.bundle_bytes / 1e6:.1f}",
                 f"{one.network_bytes / 1e6:.1f}",
-                f"{one.factor_bytes / 1e6:.1f}",
+                *([f"{one.factor_bytes / 1e6:.1f}"] if is_padim else []),
                 f"{one.peak_memory_bytes / 1e6:.0f}",
             )
             for one in found
@@ -100,8 +106,9 @@ def footprints(found: Sequence[Footprint], automatic: Sequence[AutoPeak], manife
     )
     peaks = ", ".join(f"{one.precision} {one.peak_memory_bytes / 1e6:.0f}" for one in automatic)
     yield f"peak memory with --backend auto, which opens every engine for its trial: {peaks} MB"
-    inverses = manifest.gaussian.count * manifest.gaussian.components * manifest.projection.dimension**2 * 4
-    yield f"full fp32 inverses would take {inverses / 1e6:.1f} MB"
+    if isinstance(manifest, PadimManifest):
+        inverses = manifest.gaussian.count * manifest.gaussian.components * manifest.projection.dimension**2 * 4
+        yield f"full fp32 inverses would take {inverses / 1e6:.1f} MB"
 
 
 def resident(found: Sequence[Resident]) -> Iterator[str]:

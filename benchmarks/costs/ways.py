@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flawline.runtime import Detector
 from flawline.runtime.backends import installed
-from flawline.runtime.bundle import read
+from flawline.runtime.bundle import MapKind, PadimManifest, read
 from flawline.runtime.errors import InputError
 from flawline.runtime.precisions import ENGINES, Precision
 
@@ -16,7 +16,7 @@ class Setup:
     """What tells one way from another in results.
 
     Attributes:
-        dimension: Projected dimension d.
+        dimension: Projected dimension d; components of a reconstruction.
         precision: Of the network.
         engine: That runs it.
     """
@@ -38,26 +38,34 @@ class Way:
     Attributes:
         bundle: Folder of the bundle.
         setup: How it is run.
+        map: Kind of the anomaly map; None for the bundle's own.
     """
 
     bundle: Path
     setup: Setup
+    map: MapKind | None = None
 
     def open(self, *, threads: int, batch: int = 1) -> Detector:
         """Opens the detector; see `Detector.open`."""
         setup = self.setup
-        return Detector.open(self.bundle, backend=setup.engine, precision=setup.precision, threads=threads, batch=batch)
+        return Detector.open(
+            self.bundle, backend=setup.engine, precision=setup.precision, threads=threads, batch=batch, map=self.map
+        )
 
 
-def ways_of(bundle: Path, precision: Precision, engines: Sequence[str]) -> list[Way]:
+def ways_of(bundle: Path, precision: Precision, engines: Sequence[str], kind: MapKind | None = None) -> list[Way]:
     """A bundle in one of its precisions, in each of the engines.
 
     Raises:
         BundleError: The bundle is damaged.
-        InputError: It does not hold that precision.
+        InputError: It does not hold that precision, or does not offer that kind of anomaly map.
     """
-    dimension = read(bundle).select(precision).padim.projection.dimension
-    return [Way(bundle, Setup(dimension, precision, engine)) for engine in engines]
+    manifest = read(bundle).select(precision).with_map(kind).manifest
+    if isinstance(manifest, PadimManifest):
+        dimension = manifest.projection.dimension
+    else:
+        dimension = manifest.reconstruction.components
+    return [Way(bundle, Setup(dimension, precision, engine), kind) for engine in engines]
 
 
 def engines_of(precision: Precision, asked: Sequence[str] | None = None) -> tuple[str, ...]:
