@@ -201,11 +201,12 @@ class _Training:
         return {
             "architecture": self._network.architecture,
             "loss": self._options.loss_title,
-            "data": self._fingerprint,
             "batch size": self._options.batch_size,
             "learning rate": self._options.learning_rate,
             "validation share": self._options.validation_share,
+            # Before the data, which a seed may have drawn.
             "seed": self._options.seed,
+            "data": self._fingerprint,
         }
 
     def resume(self, path: Path) -> None:

@@ -13,7 +13,7 @@ from flawline.calibration import projections
 from flawline.export.calibrated import Calibrated, calibrate, open_session
 from flawline.export.features import open_backbone
 from flawline.export.graph import compose
-from flawline.runtime.images import list_images, read_image
+from flawline.runtime.images import list_images, read_image, write_image
 from flawline.runtime.precisions import Precision
 
 Frames = list[npt.NDArray[np.uint8]]
@@ -104,3 +104,14 @@ def resnet18(shared_data: Path) -> Network:
     tiles = (read_image(path) for path in list_images(shared_data / "magnetic_tile" / "train" / "good"))
     crops = (tile[:128, :128].reshape(128, 128, 1) for tile in tiles if min(tile.shape[:2]) >= 128)
     return network_of(features, (np.ascontiguousarray(crop) for crop in crops))
+
+
+@pytest.fixture(scope="session")
+def ones(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 60 real digits, all of them ones: 28 x 28 px."""
+    folder = tmp_path_factory.mktemp("ones")
+    with np.load(shared_data / "mnist" / "mnist.npz") as data:
+        images = data["x_train"][data["y_train"] == 1][:60]
+    for index, image in enumerate(images):
+        write_image(folder / f"one_{index:02}.png", image)
+    return folder
