@@ -1,11 +1,12 @@
 """Maps and scores by reconstruction are those of the NumPy reference, in every engine, layout and batch."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flawline.runtime import Detector, FlawlineError, InputError
+from flawline.runtime import Detector, FlawlineError, InputError, ResourceError
 from flawline.runtime.reconstruction_scorer import ReconstructionScorer
 from tests.runtime import reconstructions
 from tests.runtime.reconstructions import KINDS, expected_map, random_frames, reconstruction_bundle
@@ -90,3 +91,54 @@ def test_a_reconstruction_that_is_not_finite_is_refused(tmp_path: Path) -> None:
         pytest.raises(FlawlineError, match="the score is inf"),
     ):
         scorer(random_frames(1)[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_frame_takes_one_map_of_memory_and_gives_it_back(kind: str, tmp_path: Path) -> None:
+    side, runs = 128, 100
+    path = reconstruction_bundle(tmp_path / "bundle", size=(side, side)).path
+    frames = [random_frames(1, size=(side + more, side))[0] for more in (0, 20)]
+    with Detector.open(path, map=kind) as detector:
+        detector.threshold = 1e9  # regions are looked for in rejects alone, and take memory of their own
+        for frame in frames:
+            detector(frame)
+        peaks, afters = np.zeros((2, runs), np.int64)
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            for number in range(runs):
+                tracemalloc.reset_peak()
+                detector(frames[number % 2])
+                after, peak = tracemalloc.get_traced_memory()
+                peaks[number], afters[number] = peak - before, after - before
+        finally:
+            tracemalloc.stop()
+    assert peaks.max() < 4 * side * side + 40_000
+    assert afters.max() < 40_000
+
+
+def test_a_fallback_takes_over_where_a_gpu_was_asked_for(tmp_path: Path) -> None:
+    path = reconstruction_bundle(tmp_path / "bundle").path
+    with Detector.open(path, backend="tensorrt", fallback=True, map="pse") as detector:
+        assert "runs on a CPU" in detector.fallback_reason
+        assert detector.backend in ("onnxruntime", "openvino")
+        assert detector(random_frames(1)[0]).threshold == reconstructions.THRESHOLDS["pse"]
+
+
+def test_more_frames_than_memory_holds_are_refused(tmp_path: Path) -> None:
+    path = reconstruction_bundle(tmp_path / "bundle").path
+    with pytest.raises(ResourceError, match="a map of 24 x 20 positions"):
+        Detector.open(path, backend="onnxruntime", batch=1 << 40)
+    with pytest.raises(InputError, match="batch is 0; expected 1 or more"):
+        Detector.open(path, backend="onnxruntime", batch=0)
+
+
+def test_a_graph_that_gives_other_outputs_than_the_manifest_says_is_refused(engine: str, tmp_path: Path) -> None:
+    opened = reconstruction_bundle(tmp_path / "bundle")
+    for wrong in (
+        reconstructions.graph(saliency=False),
+        reconstructions.graph(channels=3, layout="nchw"),
+        reconstructions.graph(size=(20, 24)),
+    ):
+        with pytest.raises(FlawlineError, match=r"expected|takes|gives"):
+            ReconstructionScorer(wrong, opened.manifest, backend=engine)
