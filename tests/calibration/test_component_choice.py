@@ -59,7 +59,7 @@ def test_scores_are_those_of_the_reconstruction_and_the_kernel(fitted):
 
 
 def test_few_labels_choose_what_separates_them(fitted):
-    images, defective = np.concatenate((good(1, 8), flawed(2, 8, contrast=7))), np.repeat([False, True], 8)
+    images, defective = np.concatenate((good(1, 8), flawed(2, 8, contrast=5))), np.repeat([False, True], 8)
     table = [[average_precision_score(defective, s) for s in row] for row in grid_scores(fitted, images, GRID)]
     row, column = np.unravel_index(np.argmax(table), (3, 3))
     choice = choose_by_labels(fitted, images, defective, GRID)
@@ -68,10 +68,52 @@ def test_few_labels_choose_what_separates_them(fitted):
     assert choice.sigma > 0
 
 
-def test_equals_are_broken_towards_the_smaller_model(fitted):
-    images = np.concatenate((good(1, 3), np.full((3, SIDE, SIDE), 255, np.uint8)))
-    defective = np.repeat([False, True], 3)
-    assert choose_by_labels(fitted, images, defective, GRID) == Choice(1, 0.0, 1.0)
+def test_of_equals_the_one_that_keeps_both_kinds_furthest_apart_wins(fitted):
+    images, defective = np.concatenate((good(1, 5), flawed(2, 5, contrast=60))), np.repeat([False, True], 5)
+    scores = grid_scores(fitted, images, GRID)
+    table = np.array([[average_precision_score(defective, s) for s in row] for row in scores])
+    assert (table == 1).sum() > 2
+    apart = np.where(table == 1, scores[..., 5:].min(axis=2) / scores[..., :5].max(axis=2), 0)
+    row, column = np.unravel_index(apart.argmax(), apart.shape)
+    assert (row, column) != np.unravel_index(np.argmax(table == 1), table.shape)
+    assert choose_by_labels(fitted, images, defective, GRID) == Choice(GRID.components[row], GRID.sigmas[column], 1.0)
+
+
+def test_of_what_is_as_far_apart_the_smaller_model_wins(fitted):
+    copied = np.repeat(good(1, 1), 4, axis=0)
+    assert choose_by_labels(fitted, copied, np.array([0, 1, 0, 1], bool), GRID) == Choice(1, 0.0, 0.5)
+
+
+def test_good_images_that_score_nothing_are_no_division_by_zero():
+    constant = np.repeat(np.arange(0, 250, 10, dtype=np.uint8), SIDE * SIDE).reshape(-1, SIDE, SIDE)
+    exact = principal_components(constant, 1)
+    images = np.concatenate((np.full((2, SIDE, SIDE), np.round(exact.mean[0]), np.uint8), flawed(2, 2)))
+    choice = choose_by_labels(exact, images, np.array([0, 0, 1, 1], bool), Grid((1,), (0.0, 1.0)))
+    assert choice.value == 1.0
+
+
+def test_on_real_cells_five_labels_come_near_the_best_that_all_could_choose():
+    pytest.importorskip("elpv_dataset")
+    cv2 = pytest.importorskip("cv2")
+    split = read_elpv("mono").split(100, 20, 0)
+    kinds = [[item.path for item in split.test if item.is_defective == defective] for defective in (False, True)]
+    paths = [path for kind in kinds for path in kind[::6][:40]]
+    defective = np.repeat([False, True], 40)
+
+    def read(paths):
+        return np.stack([cv2.resize(read_image(path), (48, 48), interpolation=cv2.INTER_AREA) for path in paths])
+
+    cells, images = principal_components(read(split.fit), 32), read(paths)
+    grid = Grid((1, 2, 8, 32), (0.0, 1.0, 2.0, 3.0))
+    scores = grid_scores(cells, images, grid)
+    values = np.array([[average_precision_score(defective, s) for s in row] for row in scores])
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(8):
+        few = np.concatenate([generator.choice(40, 5, replace=False) + 40 * kind for kind in (0, 1)])
+        choice = choose_by_labels(cells, images[few], defective[few], grid)
+        found.append(values[grid.components.index(choice.components), grid.sigmas.index(choice.sigma)])
+    assert np.mean(found) > values.max() - 0.05
 
 
 def test_the_order_of_labelled_images_does_not_matter(fitted):
