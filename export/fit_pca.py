@@ -151,7 +151,8 @@ def _require_fewer(components: int | None, images: int, which: str) -> None:
 def _describe(components: PrincipalComponents, sigma: float, chosen: str) -> str:
     channels, height, width = components.shape
     share = components.explained_variance.sum() / components.total_variance
+    several = len(components.basis) > 1
     return (
-        f"{len(components.basis)} principal components of {'grey' if channels == 1 else 'RGB'} images of {width} x {height} px, "
-        f"which hold {share:.1%} of their variance; sigma {sigma:g} px; {chosen}"
+        f"{len(components.basis)} principal component{'s' if several else ''} of {'grey' if channels == 1 else 'RGB'} images of {width} x {height} px, "
+        f"which hold{'' if several else 's'} {share:.1%} of their variance; sigma {sigma:g} px; {chosen}"
     )

@@ -35,7 +35,7 @@ OUTPUT = "reconstruction"
 _OPSET = 18  # that of the feature graphs
 
 # Rounding may move a pixel of the reconstruction by this share of the usual residual, root mean square. Maps of 60 solar cells
-# then moved by at most 3e-4 of the score, with 1 to 128 components and sigma of 0 to 4 px; at a share of 5e-4 it was 1.8e-3,
+# then moved by at most 3.2e-4 of the score, with 1 to 128 components and sigma of 0 to 4 px; at a share of 5e-4 it was 1.8e-3,
 # and the gate is at 1e-3.
 _ROUNDING = 1e-4
 
