@@ -1,44 +1,63 @@
 """Fits a detector on a folder of good images and writes a bundle.
 
 The images are split: most are fitted, the rest calibrate the threshold, so that a new good image is rejected with at
-most the probability that --false-reject-rate asks for. The network is exported to ONNX with the projection folded in,
-the statistics are collected from that very file, and the result must score like a float64 reference before anything is
-written. --precision converts the network after that and fits it again in that form, for the engine it is made for: int8 is for
-ONNX Runtime and int8-openvino for OpenVINO on a CPU, bf16 for OpenVINO on processors that compute in it, int8-tensorrt for
-TensorRT, fp16 for GPUs.
+most the probability that --false-reject-rate asks for. What is exported must score like a float64 reference before anything
+is written. There are three detectors:
+
+padim (the default): Gaussians over the features of a network, exported to ONNX with the projection folded in; the statistics
+are collected from that very file. --precision converts the network after that and fits it again in that form, for the engine
+it is made for: int8 is for ONNX Runtime and int8-openvino for OpenVINO on a CPU, bf16 for OpenVINO on processors that compute
+in it, int8-tensorrt for TensorRT, fp16 for GPUs.
 
   flawline fit good/ --out part.flaw
   flawline fit good/ --out part.flaw --backbone resnet18 --weights resnet18.pth --dim 64
   flawline fit good/ --out part.flaw --backbone net.onnx --layers relu_2,relu_5
   flawline fit rolls/ --web --out fabric.flaw --backbone resnet18 --components 8 --shading 512
+
+pca-pse: aligned parts are rebuilt from their principal components, and what is left is smoothed and squared (Proximally
+Sensitive Error). No network, no weights. Images become 128 x 128 px unless --image-size says otherwise. How many components and
+which sigma is chosen by good images alone, or better by five labelled images of each kind:
+
+  flawline fit good/ --out part.flaw --detector pca-pse
+  flawline fit good/ --out part.flaw --detector pca-pse --few-shot labelled/
+  flawline fit good/ --out part.flaw --detector pca-pse --components 32 --sigma 2
+
+autoencoder: a network is trained to rebuild good images, at 128 x 128 px too; what it rebuilds badly, or what its error hangs
+on (saliency), is anomalous:
+
+  flawline fit good/ --out part.flaw --detector autoencoder --loss pse --maps pse,saliency
 """
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flawline.export.commands.options import add_model, add_network, chosen, fit_options
-from flawline.export.features import DEFAULT_DIMENSION
-from flawline.export.options import FitOptions, WebOptions
+from flawline.export.commands.autoencoder_options import add_autoencoder, fit_autoencoder
+from flawline.export.commands.options import add_proximity
+from flawline.export.commands.padim_options import add_padim, fit_padim
+from flawline.export.commands.pca_options import add_pca, fit_pca
+from flawline.export.fitting import Say
+from flawline.export.options import FitOptions
 from flawline.runtime.errors import InputError
-from flawline.runtime.precisions import PRECISIONS
 
 if TYPE_CHECKING:
     from flawline.runtime.bundle import Bundle
 
-_OF_WEBS = {
-    "--strip-lines": "strip_lines",
-    "--tile": "tile_px",
-    "--pixel-pitch-mm": "pixel_mm",
-    "--line-pitch-mm": "line_mm",
-    "--edges-margin": "margin_px",
-    "--no-edges": "no_edges",
-    "--shading": "shading_px",
-    "--lane": "lane_px",
-    "--binning": "binning",
-    "--flat-field": "flat_field",
+_FITS: dict[str, Callable[[argparse.Namespace, Say], "Bundle"]] = {
+    "padim": fit_padim,
+    "pca-pse": fit_pca,
+    "autoencoder": fit_autoencoder,
 }
+_GROUPS: tuple[tuple[tuple[str, ...], Callable[[argparse.ArgumentParser], None]], ...] = (
+    (("padim",), add_padim),
+    (("pca-pse", "autoencoder"), add_proximity),
+    (("pca-pse",), add_pca),
+    (("autoencoder",), add_autoencoder),
+)
+# Declared once, by one of them.
+_SHARED = {"image_size": ("padim", "pca-pse", "autoencoder"), "components": ("padim", "pca-pse")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,19 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = FitOptions()
     parser.add_argument("good", metavar="GOOD_DIR", help="folder of good images; of pieces, or a source, of good web")
     parser.add_argument("--out", metavar="BUNDLE", type=Path, required=True, help="bundle to make; must not exist")
-    network = parser.add_argument_group("network")
-    add_network(network)
-    network.add_argument(
-        "--layout", choices=["nhwc", "nchw"], default=default.layout, help="of the input (default: %(default)s)"
-    )
-    network.add_argument(
-        "--precision", choices=PRECISIONS, default=default.precision, help="of the network (default: %(default)s)"
-    )
-    model = parser.add_argument_group("model of normal")
-    model.add_argument(
-        "--dim", dest="dimension", metavar="D", type=int, help=f"after projection (default: {DEFAULT_DIMENSION})"
-    )
-    add_model(model)
+    parser.add_argument("--detector", choices=_FITS, default="padim", help="default: %(default)s")
     images = parser.add_argument_group("images and threshold")
     images.add_argument(
         "--false-reject-rate",
@@ -73,69 +80,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     images.add_argument("--group-by", metavar="REGEX", help="images whose names give the same match stay together")
     images.add_argument("--skip-bad", action="store_true", help="go on without images that cannot be read")
-    images.add_argument(
-        "--labelled",
-        metavar="DIR",
-        type=Path,
-        help="with --precision, also compare AUROC on this folder (MVTec layout: test/good, test/KIND)",
-    )
-    add_web(parser)
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of every random draw (default: %(default)s)")
     parser.add_argument("--threads", metavar="N", type=int, default=default.threads, help="default: all cores")
     parser.add_argument("--json", action="store_true", help="print the manifest's facts as JSON")
-
-
-def add_web(parser: argparse.ArgumentParser) -> None:
-    """Declares the options that go with a web."""
-    default = WebOptions()
-    web = parser.add_argument_group("webs", "an endless web from a line camera, at its own resolution")
-    web.add_argument(
-        "--web", action="store_true", help="GOOD_DIR holds pieces of web, or is a source such as replay:DIR"
-    )
-    web.add_argument(
-        "--strip-lines", metavar="N", type=int, help=f"height of a strip (default: {default.strip_lines} lines)"
-    )
-    web.add_argument(
-        "--tile", dest="tile_px", metavar="PX", type=int, help="width of a tile (default: four times the context)"
-    )
-    web.add_argument(
-        "--pixel-pitch-mm", dest="pixel_mm", metavar="MM", type=float, help="distance of neighbouring pixels"
-    )
-    web.add_argument("--line-pitch-mm", dest="line_mm", metavar="MM", type=float, help="travel of the web per line")
-    web.add_argument(
-        "--edges-margin",
-        dest="margin_px",
-        metavar="PX",
-        type=int,
-        help=f"masked inside each edge of the web, such as a selvedge (default: {default.margin_px} px)",
-    )
-    web.add_argument(
-        "--binning",
-        metavar="N",
-        type=int,
-        help="the network sees the mean of N x N pixels: N^2 times fewer, and flaws N times larger (default: 1)",
-    )
-    web.add_argument("--no-edges", action="store_true", help="the web fills the image; do not look for its edges")
-    web.add_argument(
-        "--shading",
-        dest="shading_px",
-        metavar="PX",
-        type=int,
-        help="take out changes of brightness over more pixels than these (default: none)",
-    )
-    web.add_argument(
-        "--flat-field",
-        metavar="FILE",
-        type=Path,
-        help="taken out of every line first, as in the stream: recordings hold raw pixels (`flawline camera flat-field` makes it)",
-    )
-    web.add_argument(
-        "--lane",
-        dest="lane_px",
-        metavar="PX",
-        type=int,
-        help="with --tie column: one model per lane of so many pixels across the web (default: one per column)",
-    )
+    owned: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for detectors, declare in _GROUPS:
+        before = _declared(parser)
+        declare(parser)
+        own = {name: flag for name, flag in _declared(parser).items() if name not in before}
+        owned |= {name: (flag, _SHARED.get(name, detectors)) for name, flag in own.items()}
+    # What is given is told from what is not, and the defaults are those of the library.
+    parser.set_defaults(owned=owned, **dict.fromkeys(owned))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -143,8 +98,9 @@ def run(options: argparse.Namespace) -> int:
     from flawline.export.parity import ParityError
     from flawline.runtime.commands.info import as_json
 
+    _refuse_foreign(options)
     try:
-        bundle = _fit_web(options) if options.web else _fit_images(options)
+        bundle = _FITS[options.detector](options, _say)
     except ParityError as error:
         sys.stderr.write(f"flawline fit: {error}\n")
         return 1
@@ -158,41 +114,19 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _declared(parser: argparse.ArgumentParser) -> dict[str, str]:
+    """Flags by the names that their values are stored under."""
+    return {action.dest: action.option_strings[0] for action in parser._actions if action.option_strings}
+
+
+def _refuse_foreign(options: argparse.Namespace) -> None:
+    """Refuses an option that would have no effect."""
+    for name, (flag, detectors) in options.owned.items():
+        if getattr(options, name) is not None and options.detector not in detectors:
+            raise InputError(
+                f"{flag} does not go with --detector {options.detector}; expected it with {' or '.join(detectors)}"
+            )
+
+
 def _say(line: str) -> None:
     sys.stderr.write(line + "\n")
-
-
-def _fit_images(options: argparse.Namespace) -> "Bundle":
-    from flawline.export.fit import fit_bundle
-    from flawline.export.labelled import read_labelled
-    from flawline.runtime.images import list_images
-
-    for option, name in _OF_WEBS.items():
-        # Not by its truth: 0 is a margin.
-        if getattr(options, name) is not None and getattr(options, name) is not False:
-            raise InputError(f"{option} is for webs; expected --web as well")
-    return fit_bundle(
-        list_images(Path(options.good)),
-        options.out,
-        fit_options(options),
-        _say,
-        labelled=None if options.labelled is None else read_labelled(options.labelled),
-    )
-
-
-def _fit_web(options: argparse.Namespace) -> "Bundle":
-    from flawline.export.fit_web import fit_web_bundle
-
-    for name in ("labelled", "group_by", "calibration_images", "fit_images", "skip_bad"):
-        if getattr(options, name):
-            raise InputError(f"--{name.replace('_', '-')} is for folders of images; it does not go with --web")
-    if options.tie is None:
-        options.tie = "global"
-    if options.tie == "column" and options.tile_px is not None:
-        raise InputError("--tile does not go with --tie column, where a tile is as wide as the web")
-    chosen_web = chosen(WebOptions, options)
-    if options.no_edges:
-        if options.margin_px is not None:
-            raise InputError("--edges-margin with --no-edges; expected one of them")
-        chosen_web["margin_px"] = None
-    return fit_web_bundle(options.good, options.out, fit_options(options), WebOptions(**chosen_web), _say)

@@ -49,7 +49,9 @@ def add_network(parser: argparse._ActionsContainer, *, map_stride: int | None = 
 def add_model(parser: argparse._ActionsContainer) -> None:
     """Declares how good images are modelled, all but the dimension."""
     default = StatisticsOptions()
-    parser.add_argument("--projection", choices=KINDS, default=FitOptions.projection, help="default: %(default)s")
+    parser.add_argument(
+        "--projection", choices=KINDS, default=FitOptions.projection, help=f"default: {FitOptions.projection}"
+    )
     parser.add_argument(
         "--tie",
         choices=TIES,
@@ -57,14 +59,18 @@ def add_model(parser: argparse._ActionsContainer) -> None:
         f"default: {default.tie}, for webs global",
     )
     parser.add_argument(
-        "--components", metavar="K", type=int, default=default.components, help="Gaussians per position, column or web"
+        "--components",
+        metavar="K",
+        type=int,
+        default=default.components,
+        help=f"Gaussians per position, column or web (default: {default.components})",
     )
     parser.add_argument(
         "--epsilon",
         metavar="E",
         type=float,
         default=default.epsilon,
-        help="added to each covariance, in mean feature variances (default: %(default)s)",
+        help=f"added to each covariance, in mean feature variances (default: {default.epsilon})",
     )
     parser.add_argument(
         "--epsilon-absolute",
@@ -76,7 +82,10 @@ def add_model(parser: argparse._ActionsContainer) -> None:
         "--shrinkage", metavar="S", type=_shrinkage, help=f"{', '.join(ESTIMATORS)} or a number from 0 to 1"
     )
     parser.add_argument(
-        "--factors", choices=get_args(FactorType), default=default.factors, help="stored factors (default: %(default)s)"
+        "--factors",
+        choices=get_args(FactorType),
+        default=default.factors,
+        help=f"stored factors (default: {default.factors})",
     )
     parser.add_argument(
         "--form",
@@ -84,7 +93,10 @@ def add_model(parser: argparse._ActionsContainer) -> None:
         help="of the factors (default: woodbury where few images make it a quarter smaller, else triangle)",
     )
     parser.add_argument(
-        "--upsampling", choices=("bilinear", "nearest"), default=FitOptions.upsampling, help="default: %(default)s"
+        "--upsampling",
+        choices=("bilinear", "nearest"),
+        default=FitOptions.upsampling,
+        help=f"default: {FitOptions.upsampling}",
     )
     add_smoothing(parser)
 
@@ -97,7 +109,21 @@ def add_smoothing(parser: argparse._ActionsContainer) -> None:
         metavar="PX",
         type=float,
         default=FitOptions.smoothing_px,
-        help="sigma of the map's smoothing, px of the input (default: %(default)s)",
+        help=f"sigma of the map's smoothing, px of the input (default: {FitOptions.smoothing_px:g})",
+    )
+
+
+def add_proximity(parser: argparse.ArgumentParser) -> None:
+    """Declares the Gaussian of the proximally sensitive error. None has a default here: each detector has its own."""
+    group = parser.add_argument_group("proximally sensitive error", "with --detector pca-pse and autoencoder")
+    group.add_argument(
+        "--sigma", metavar="PX", type=float, help="standard deviation of its Gaussian, px of --image-size; 0 for none"
+    )
+    group.add_argument(
+        "--unscaled",
+        dest="normalised",
+        action="store_false",
+        help="taps as equation 4 of the paper has them, not scaled to sum 1",
     )
 
 
