@@ -108,7 +108,7 @@ def make_variant(tiny_bundle: Path, tmp_path: Path) -> Callable[[str], Path]:
     def make(precision: str) -> Path:
         opened = bundles.read(tiny_bundle)
         manifest = opened.manifest
-        variant = bundles.Variant(
+        variant = bundles.PadimVariant(
             features="features.onnx",
             network=msgspec.structs.replace(manifest.network, precision=precision),
             gaussian=manifest.gaussian,
