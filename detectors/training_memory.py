@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from flawline.detectors.autoencoder import ImageShape
 from flawline.detectors.autoencoders import build_autoencoder
 
-# Weights, gradients, two moments of Adam, the best weights so far, and all but the gradients once more in a checkpoint.
-_COPIES = 9
+# Weights, gradients, two moments of Adam, the best weights so far, and all but the gradients once more in a checkpoint, whose
+# buffer grows by copying.
+_COPIES = 10
 
 
 def training_bytes(name: str, image_shape: ImageShape, *, bottleneck: int | None, batch_size: int) -> int:

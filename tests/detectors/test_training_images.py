@@ -82,3 +82,10 @@ def test_network_learns_from_files(good_images: Path) -> None:
     result = train(network, images, TrainingOptions(epochs=6, batch_size=8, learning_rate=3e-3))
     losses = [loss for loss, _ in result.epochs]
     assert losses[-1] < losses[0] / 2
+
+
+def test_images_in_memory_are_those_of_the_files(good_images: Path) -> None:
+    files = FileImages(check_images(list_images(good_images)[:5]), 24, 32)
+    held = files.in_memory()
+    assert (held.shape, len(held), held.fingerprint) == (files.shape, 5, files.fingerprint)
+    assert torch.equal(held.batch(np.arange(5)), files.batch(np.arange(5)))
