@@ -12,6 +12,7 @@ from flawline.calibration.good_images import GoodImages
 from flawline.export.fitting import Say
 from flawline.export.labelled import read_labelled
 from flawline.runtime.errors import InputError
+from flawline.runtime.images import read_image_bytes
 
 
 class FewShot(NamedTuple):
@@ -48,7 +49,7 @@ def read_few_shot(folder: Path, shots: int, good: GoodImages, *, seed: int, say:
     by_kind: dict[Path, list[Path]] = {}
     known_count = 0
     for path, defective in zip(*labelled, strict=True):
-        original = known.get(hashlib.sha256(path.read_bytes()).hexdigest())
+        original = known.get(hashlib.sha256(read_image_bytes(path)).hexdigest())
         if original is None:
             by_kind.setdefault(path.parent, []).append(path)
         elif defective:

@@ -109,7 +109,7 @@ def read_image(path: Path) -> Image:
         InputError: Missing, empty, not an image, truncated, damaged, 16-bit, with alpha, CMYK, animated or too large.
     """
     path = Path(path)
-    data = _read_bytes(path)
+    data = read_image_bytes(path)
     try:
         header = inspect(data)
     except HeaderError as error:
@@ -123,7 +123,15 @@ def read_image(path: Path) -> Image:
     return image
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_image_bytes(path: Path) -> bytes:
+    """The bytes of an image file, whatever they are.
+
+    Args:
+        path: A regular file.
+
+    Raises:
+        InputError: Missing, empty, a folder, a device, a pipe, or too large for an image file.
+    """
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):

@@ -16,7 +16,7 @@ in it, int8-tensorrt for TensorRT, fp16 for GPUs.
 
 pca-pse: aligned parts are rebuilt from their principal components, and what is left is smoothed and squared (Proximally
 Sensitive Error). No network, no weights. Images become 128 x 128 px unless --image-size says otherwise. How many components and
-which sigma is chosen by good images alone, or better by five labelled images of each kind:
+which sigma is chosen by good images alone, or by five labelled images of each kind:
 
   flawline fit good/ --out part.flaw --detector pca-pse
   flawline fit good/ --out part.flaw --detector pca-pse --few-shot labelled/

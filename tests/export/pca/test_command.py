@@ -1,6 +1,7 @@
 """`flawline fit --detector pca-pse`: what it prints, and what it refuses in a line."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -102,6 +103,13 @@ def test_an_unreadable_labelled_image_is_named(good_tiles, labelled_tiles, tmp_p
     for victim in list_images(folder / "crack"):
         victim.write_bytes(victim.read_bytes()[:200])
     assert "crack" in refused(capsys, tmp_path, good_tiles, "--few-shot", folder)
+
+
+def test_a_pipe_among_the_labelled_images_is_named_and_not_waited_for(good_tiles, labelled_tiles, tmp_path, capsys):
+    folder = tmp_path / "labelled"
+    shutil.copytree(labelled_tiles / "test", folder)
+    os.mkfifo(folder / "crack" / "pipe.png")
+    assert "pipe.png is not a regular file" in refused(capsys, tmp_path, good_tiles, "--few-shot", folder)
 
 
 def test_an_image_of_another_mode_is_named(with_bad, tmp_path, capsys):
