@@ -173,7 +173,7 @@ def _reconstruction_rows(manifest: "ReconstructionManifest") -> Iterator[tuple[s
         rebuilt = f"by a {fact.architecture} autoencoder with a bottleneck of {fact.components} values"
         yield "Detector", f"{manifest.detector}: {rebuilt}"
         yield "Training", f"{fact.epochs} epochs of {fact.loss}, the weights of epoch {fact.best_epoch}"
-    yield "  chosen", fact.chosen
+    yield "Chosen", fact.chosen
     taps = "taps of sum 1" if fact.normalised else "taps of equation 4"
     for kind, threshold in fact.maps.items():
         smoothing = f", sigma {manifest.map.sigma:g} px, {taps}" if kind == "pse" else ""

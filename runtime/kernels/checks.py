@@ -32,19 +32,23 @@ def require(
         InputError: The array is something else.
     """
     allowed = [np.dtype(dtype) for dtype in (dtypes if isinstance(dtypes, tuple) else (dtypes,))]
-    expected = f"{' or '.join(map(str, allowed))} ({', '.join(map(str, shape))})"
+
+    def expected() -> str:
+        # Only where it is told: words for dtypes take longer than all checks, which are in the frame loop.
+        return f"{' or '.join(map(str, allowed))} ({', '.join(map(str, shape))})"
+
     if not isinstance(array, np.ndarray):
-        raise InputError(f"{name}: received {type(array).__name__}, expected a NumPy array {expected}")
+        raise InputError(f"{name}: received {type(array).__name__}, expected a NumPy array {expected()}")
     fits = array.ndim == len(shape) and all(
         size == want if isinstance(want, int) else size > 0 for size, want in zip(array.shape, shape, strict=True)
     )
     if not fits or array.dtype not in allowed:
-        raise InputError(f"{name}: received {array.dtype} {array.shape}, expected {expected}")
+        raise InputError(f"{name}: received {array.dtype} {array.shape}, expected {expected()}")
     if not array.flags.c_contiguous:
-        raise InputError(f"{name}: received a view that is not C-contiguous, expected {expected}; copy it first")
+        raise InputError(f"{name}: received a view that is not C-contiguous, expected {expected()}; copy it first")
     if not array.flags.aligned:
         raise InputError(
-            f"{name}: received memory that is not aligned to its dtype, expected {expected}; copy it first"
+            f"{name}: received memory that is not aligned to its dtype, expected {expected()}; copy it first"
         )
     if writeable and not array.flags.writeable:
         raise InputError(f"{name}: received a read-only array, expected one that results can be written to")
