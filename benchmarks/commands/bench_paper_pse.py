@@ -51,6 +51,7 @@ MEANING = {
     "best_average_precision": "at the best of the grid for the evaluated images: a bound for any choice, no result",
     "fitted, good, defective": "images fitted, and evaluated without a flaw and with one",
     "accuracy": "share of test images in the right class; by loss of the pre-training, 'none' without it",
+    "active": "share of hidden units that answer to any of 500 images before the classifier is trained",
     "images": "that the autoencoder was pre-trained on",
     "paper": "what the paper has, on MVTec AD",
 }
@@ -115,8 +116,6 @@ def run(args: argparse.Namespace) -> int:
         # All data before any long work, so that what is missing is missed at once.
         accuracies = None if args.skip_pretraining else pretrain(_data(args, "pre-training"), pretraining)
         sets = [] if args.skip_detection else list(_sets(args))
-        # Without the warnings of a heading, which are of times.
-        sys.stdout.write(report.environment.summary() + "\n")
         if sets:
             _detect(sets, report)
         if accuracies is not None:
@@ -133,6 +132,7 @@ class _Report:
     detection: DetectionStudy
     pretraining: PretrainingStudy
     threads: int
+    printed: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
 
@@ -143,6 +143,14 @@ class _Report:
                 self.path,
                 result("paper pse", self.environment, settings=settings, meaning=MEANING, results=self.results),
             )
+
+    def print(self, lines: Iterator[str]) -> None:
+        if not self.printed:
+            # Without the warnings of a heading, which are of times.
+            sys.stdout.write(self.environment.summary() + "\n")
+        self.printed = True
+        sys.stdout.write("\n" + "\n".join(lines) + "\n")
+        sys.stdout.flush()
 
 
 def _sets(args: argparse.Namespace) -> Iterator[LabelledSet]:
@@ -181,7 +189,7 @@ def _detect(sets: list[LabelledSet], report: _Report) -> None:
             "draws": [draw._asdict() | {name: getattr(draw, name)._asdict() for name in ERRORS} for draw in draws],
         }
         report.write()
-    _print(pse_text.detection_text(summarise(draws), report.detection))
+    report.print(pse_text.detection_text(summarise(draws), report.detection))
 
 
 def _pretrain(accuracies: Iterator[Accuracy], report: _Report) -> None:
@@ -196,12 +204,7 @@ def _pretrain(accuracies: Iterator[Accuracy], report: _Report) -> None:
             "runs": [accuracy._asdict() for accuracy in found],
         }
         report.write()
-    _print(pse_text.pretraining_text(points(found, report.pretraining), report.pretraining))
-
-
-def _print(lines: Iterator[str]) -> None:
-    sys.stdout.write("\n" + "\n".join(lines) + "\n")
-    sys.stdout.flush()
+    report.print(pse_text.pretraining_text(points(found, report.pretraining), report.pretraining))
 
 
 @contextmanager

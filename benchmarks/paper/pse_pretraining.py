@@ -3,6 +3,9 @@
 A fully connected autoencoder is trained on images without labels, with either loss; a classifier on its encoder is then
 trained on a few labelled images, all layers of it, and tested. A classifier on an encoder that was not pre-trained is
 measured beside them.
+
+The output layer begins at the mean of the images: else a short training learns little else. The hidden units are counted
+that answer to any image at all, since ReLU lets others die for good.
 """
 
 import itertools
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
 Loss = Literal["none", "mse", "pse"]
 LOSSES: tuple[Loss, ...] = ("none", "mse", "pse")
 
-_TESTED_AT_ONCE = 500
+_AT_ONCE = 500
+# Of a sigmoid's output that begins at the mean: pixels that are always black would begin at minus infinity.
+_LEAST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class PretrainingStudy:
 
     bottlenecks: tuple[int, ...] = (4, 8, 16, 32, 64, 128)
     images: tuple[int, ...] = (500, 1000, 2000, 5000, 10000)
-    steps: int = 600
+    steps: int = 2000
     labelled: int = 500
     classifier_epochs: int = 30
     tested: int = 10_000
@@ -61,7 +66,7 @@ class PretrainingStudy:
     seed: int = 0
     sigma_px: float = 0.5
     noise: float = 0.1
-    batch_size: int = 64
+    batch_size: int = 16
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
@@ -86,7 +91,7 @@ class PretrainingStudy:
 FULL = PretrainingStudy(
     bottlenecks=(4, 8, 16, 32, 64, 128, 256, 512),
     images=(500, 1000, 2000, 5000, 10_000, 20_000, 60_000),
-    steps=10_000,
+    steps=20_000,
     runs=5,
 )
 """The budget of `--full`: hours."""
@@ -101,6 +106,7 @@ class Accuracy(NamedTuple):
         images: That the encoder was pre-trained on; 0 without pre-training.
         loss: Of the pre-training.
         accuracy: Share of the test images in the right class.
+        active: Share of the hidden units that answer to any of 500 of these images before the classifier is trained.
         pretraining_epochs: After the best of which pre-training was left; 0 without it.
     """
 
@@ -109,6 +115,7 @@ class Accuracy(NamedTuple):
     images: int
     loss: Loss
     accuracy: float
+    active: float
     pretraining_epochs: int
 
 
@@ -152,14 +159,14 @@ def _run(train: Digits, test: Digits, run: int, study: PretrainingStudy) -> Iter
     for bottleneck in study.bottlenecks:
         fresh = build_autoencoder("fully-connected", SIDE_PX, SIDE_PX, bottleneck=bottleneck, seed=seed)
         found = _classify(fresh, classified, judged, labels, seed, study)
-        yield Accuracy(run, bottleneck, 0, "none", found, 0)
+        yield Accuracy(run, bottleneck, 0, "none", found, _active(fresh, classified), 0)
     for bottleneck, count in study.points:
         images = ArrayImages(pool[:count])
         for loss in ("mse", "pse"):
             autoencoder = build_autoencoder("fully-connected", SIDE_PX, SIDE_PX, bottleneck=bottleneck, seed=seed)
             epochs = _train(autoencoder, images, loss, seed, study)
             found = _classify(autoencoder, classified, judged, labels, seed, study)
-            yield Accuracy(run, bottleneck, count, loss, found, epochs)
+            yield Accuracy(run, bottleneck, count, loss, found, _active(autoencoder, images), epochs)
 
 
 def _train(
@@ -167,6 +174,7 @@ def _train(
 ) -> int:
     from flawline.detectors.training import train
 
+    _begin_at_mean(autoencoder, images)
     validation_share = TrainingOptions.validation_share
     steps = math.ceil(len(images) * (1 - validation_share) / study.batch_size)
     epochs = math.ceil(study.steps / steps)
@@ -181,6 +189,30 @@ def _train(
         seed=seed,
     )
     return train(autoencoder, images, options).best_epoch
+
+
+def _begin_at_mean(autoencoder: "Autoencoder", images: "ArrayImages") -> None:
+    import torch
+
+    total = torch.zeros(tuple(images.shape))
+    for indices in _batches(len(images)):
+        total += images.batch(indices).sum(dim=0)
+    mean = (total / len(images)).flatten().clamp(_LEAST, 1 - _LEAST)
+    with torch.no_grad():
+        autoencoder.get_parameter("decoder.output.bias").copy_(torch.logit(mean))
+
+
+def _active(autoencoder: "Autoencoder", images: "ArrayImages") -> float:
+    import torch
+
+    with torch.no_grad():
+        codes = autoencoder.encoder(images.batch(next(_batches(len(images)))))
+    return float((codes > 0).any(dim=0).double().mean())
+
+
+def _batches(count: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Numbers from 0 to below the count, so many at once."""
+    return (np.arange(start, min(start + _AT_ONCE, count)) for start in range(0, count, _AT_ONCE))
 
 
 def _classify(
@@ -208,8 +240,7 @@ def _classify(
     train(classifier, classified, options, labels=labels[0])
     right = 0
     with torch.no_grad():
-        for start in range(0, len(judged), _TESTED_AT_ONCE):
-            indices = np.arange(start, min(start + _TESTED_AT_ONCE, len(judged)))
+        for indices in _batches(len(judged)):
             right += int((classifier(judged.batch(indices)).argmax(dim=1).numpy() == labels[1][indices]).sum())
     return right / len(judged)
 
@@ -222,6 +253,7 @@ class Point(NamedTuple):
         images: To pre-train on.
         accuracy: By loss, mean over runs; `none` is the same for all numbers of images.
         std: Likewise; None for one run.
+        active: Of `Accuracy`, by loss, mean over runs.
         difference: PSE less MSE, mean over runs.
         difference_std: Of the differences run by run.
     """
@@ -230,22 +262,24 @@ class Point(NamedTuple):
     images: int
     accuracy: dict[Loss, float]
     std: dict[Loss, float | None]
+    active: dict[Loss, float]
     difference: float
     difference_std: float | None
 
 
 def points(found: Sequence[Accuracy], study: PretrainingStudy) -> list[Point]:
     """The points of which all runs so far are complete, in the order of the study."""
-    by: dict[tuple[int, int, Loss], dict[int, float]] = {}
+    by: dict[tuple[int, int, Loss], dict[int, Accuracy]] = {}
     for one in found:
-        by.setdefault((one.bottleneck, one.images, one.loss), {})[one.run] = one.accuracy
+        by.setdefault((one.bottleneck, one.images, one.loss), {})[one.run] = one
     points = []
     for bottleneck, images in study.points:
         of_loss = {loss: by.get((bottleneck, 0 if loss == "none" else images, loss), {}) for loss in LOSSES}
         runs = sorted(set.intersection(*(set(values) for values in of_loss.values())))
         if not runs:
             continue
-        values = {loss: np.array([of_run[run] for run in runs]) for loss, of_run in of_loss.items()}
+        values = {loss: np.array([of_run[run].accuracy for run in runs]) for loss, of_run in of_loss.items()}
+        active = {loss: float(np.mean([of_run[run].active for run in runs])) for loss, of_run in of_loss.items()}
         difference = values["pse"] - values["mse"]
         points.append(
             Point(
@@ -253,6 +287,7 @@ def points(found: Sequence[Accuracy], study: PretrainingStudy) -> list[Point]:
                 images,
                 {loss: float(one.mean()) for loss, one in values.items()},
                 {loss: spread(one) for loss, one in values.items()},
+                active,
                 float(difference.mean()),
                 spread(difference),
             )

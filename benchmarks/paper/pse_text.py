@@ -132,6 +132,7 @@ def pretraining_text(found: Sequence[Point], study: PretrainingStudy) -> Iterato
         yield ""
         yield title
         yield _points_table(head, points)
+    yield "alive: hidden units that answer to any image after pre-training; ReLU lets the others die"
     yield ""
     yield table(
         ("claim of the paper", "here"),
@@ -152,10 +153,12 @@ def _points_table(head: str, points: Sequence[Point]) -> str:
             getattr(one, head),
             *(_with_spread(one.accuracy[loss], one.std[loss]) for loss in LOSSES),
             _with_spread(one.difference, one.difference_std, signed=True),
+            f"{one.active['mse']:.0%}",
+            f"{one.active['pse']:.0%}",
         )
         for one in points
     ]
-    return table((head, "not pre-trained", "MSE", "PSE", "PSE - MSE"), rows)
+    return table((head, "not pre-trained", "MSE", "PSE", "PSE - MSE", "alive, MSE", "alive, PSE"), rows)
 
 
 def _above(points: Sequence[Point]) -> str:
