@@ -110,7 +110,7 @@ def test_colour_is_reconstructed_and_scored(ones: Path, tmp_path: Path) -> None:
     made = options(network="convolutional", maps=("error", "saliency-squared"))
     bundle = fit_autoencoder_bundle(list_images(tmp_path), tmp_path / "colour.flaw", made)
     assert bundle.manifest.input.channels == 3
-    assert bundle.manifest.parity["map_relative_error_max"] <= TOLERANCES["error"]
+    assert bundle.manifest.parity["relative_error_max"] <= TOLERANCES["error"]
 
 
 def wrong_levels(monkeypatch: pytest.MonkeyPatch) -> None:
