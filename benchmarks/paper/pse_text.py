@@ -173,9 +173,15 @@ def _gap(points: Sequence[Point]) -> str:
 def _pretraining_verdict(points: dict[tuple[int, int], Point], study: PretrainingStudy) -> Iterator[str]:
     every = list(points.values())
     gain = float(np.mean([one.difference for one in every]))
-    over_none = float(np.mean([one.accuracy["pse"] - one.accuracy["none"] for one in every]))
     direction = "As in the paper, PSE is above" if gain > 0 else "Unlike the paper, PSE is not above"
-    yield f"{direction} MSE on average of all points: {gain:+.4f}. With PSE, pre-training gains {over_none:+.4f} over none."
+    yield f"{direction} MSE on average of all points: {gain:+.4f}."
+    for loss in ("mse", "pse"):
+        over_none = float(np.mean([one.accuracy[loss] - one.accuracy["none"] for one in every]))
+        alive = float(np.mean([one.active[loss] for one in every]))
+        yield (
+            f"{loss.upper()}: {'gains' if over_none > 0 else 'loses'} {abs(over_none):.4f} over no pre-training; "
+            f"{alive:.0%} of the hidden units are alive after it."
+        )
     within = [one for one in every if one.difference_std is not None and abs(one.difference) <= one.difference_std]
     if within:
         yield (
