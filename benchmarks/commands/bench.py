@@ -13,6 +13,7 @@ from flawline.benchmarks.commands import (
     bench_jl,
     bench_kernels,
     bench_latency,
+    bench_paper,
     bench_peers,
     bench_pse,
     bench_roofline,
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "endurance": (bench_endurance, "an hour of web: memory, drops, positions and clock"),
     "stream": (bench_stream, "the fastest and the widest web that is inspected without a drop"),
     "web": (bench_web, "detection on webs of fabric, tile by tile"),
+    "paper": (bench_paper, "what papers report of their detectors, and what is measured here, side by side"),
     "peers": (bench_peers, "time, memory, size and accuracy beside other packages that offer PaDiM"),
 }
 

@@ -1,10 +1,9 @@
 """Error and saliency of images by a trained autoencoder: its ONNX graph, run by an engine of the runtime."""
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 
+from flawline.benchmarks.paper.saliency_comparison import Maps
 from flawline.detectors.autoencoder import Autoencoder
 from flawline.export.autoencoder import export_autoencoder
 from flawline.export.autoencoder_graph import Output, compose_autoencoder
@@ -16,25 +15,20 @@ _OUTPUTS: tuple[Output, ...] = ("reconstruction", "error", "saliency")
 _BATCH = 64
 
 
-class Maps(NamedTuple):
-    """What a network makes of N grey images, pixel by pixel.
-
-    Attributes:
-        reconstruction: float32 (N, height, width), grey levels.
-        error: float32 (N, height, width), the squared error in squared grey levels.
-        saliency: float32 (N, height, width), |d mean squared error / d pixel| of pixels from 0 to 1.
-    """
-
-    reconstruction: npt.NDArray[np.float32]
-    error: npt.NDArray[np.float32]
-    saliency: npt.NDArray[np.float32]
-
-
-def maps_of(network: Autoencoder, images: npt.NDArray[np.uint8], *, threads: int) -> Maps:
-    """Exports a network and runs it.
+def graph_of(network: Autoencoder) -> bytes:
+    """Exports a network: the ONNX file from grey frames to what `Maps` holds.
 
     Args:
         network: Trained on grey images; left as it is.
+    """
+    return compose_autoencoder(export_autoencoder(network), _OUTPUTS)
+
+
+def maps_of(graph: bytes, images: npt.NDArray[np.uint8], *, threads: int) -> Maps:
+    """Runs an exported network.
+
+    Args:
+        graph: See `graph_of`.
         images: uint8 (N, height, width), of the network's size.
         threads: Threads of the engine.
 
@@ -44,7 +38,6 @@ def maps_of(network: Autoencoder, images: npt.NDArray[np.uint8], *, threads: int
     """
     count, height, width = images.shape
     require(len(_OUTPUTS) * 4 * images.size, f"maps of {count} images", "take fewer")
-    graph = compose_autoencoder(export_autoencoder(network), _OUTPUTS)
     maps = Maps(*(np.empty(images.shape, np.float32) for _ in _OUTPUTS))
     shapes = [(_BATCH, 1, height, width)] * len(_OUTPUTS)
     engine = open_backend(preferred_engine("fp32"), graph, (_BATCH, height, width, 1), shapes, threads=threads)
