@@ -10,8 +10,9 @@ from flawline.runtime.frame_scorer import FrameScorer, require_room
 from flawline.runtime.kernels import ProximalErrorMap
 from flawline.runtime.map_kinds import SALIENCIES
 
-_BYTES_PER_POSITION = 8
-"""The anomaly map and the copy that is handed out, float32; what the kernel holds is some rows of each thread."""
+_FLOAT_BYTES = 4
+_MAPS = 2
+"""The anomaly map and the copy that is handed out; what the kernel holds besides is some rows of each thread."""
 
 
 class ReconstructionScorer(FrameScorer):
@@ -37,7 +38,7 @@ class ReconstructionScorer(FrameScorer):
         self, features: bytes, manifest: ReconstructionManifest, *, backend: str, threads: int = 1, batch: int = 1
     ) -> None:
         frame, self._kind = manifest.input, manifest.reconstruction.map
-        require_room(batch * _BYTES_PER_POSITION * manifest.positions, manifest, threads=threads, batch=batch)
+        require_room(_workspace_bytes(manifest, batch), manifest, threads=threads, batch=batch)
         super().__init__(features, manifest, backend=backend, threads=threads, batch=batch)
         # Grey frames are the same bytes in either layout; colour has planes already.
         self._frames = self._extractor.input.reshape(batch, frame.channels, frame.height, frame.width)
@@ -65,3 +66,16 @@ class ReconstructionScorer(FrameScorer):
             np.multiply(saliency, saliency, out=maps)
         scores: npt.NDArray[np.float32] = maps.max(axis=(1, 2))
         return scores
+
+
+def _workspace_bytes(manifest: ReconstructionManifest, batch: int) -> int:
+    """What is held while frames are scored, by any kind of map: all but what the engine keeps to itself.
+
+    For each frame of the batch the input and the outputs of the network and two maps, and one resized frame where planes
+    of colour are made of it. An engine asks for room for input and outputs too, but for them alone, before the maps are
+    there.
+    """
+    frame = manifest.input
+    resized = frame.channels if frame.layout == "nchw" and frame.channels > 1 else 0
+    of_batch = batch * (frame.channels + _FLOAT_BYTES * (sum(manifest.output_channels) + _MAPS))
+    return (of_batch + resized) * manifest.positions

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flawline.runtime import Detector, FlawlineError, InputError, ResourceError
+from flawline.runtime import Detector, FlawlineError, InputError, ResourceError, memory
 from flawline.runtime.reconstruction_scorer import ReconstructionScorer
 from tests.runtime import reconstructions
 from tests.runtime.reconstructions import KINDS, expected_map, random_frames, reconstruction_bundle
@@ -131,6 +131,32 @@ def test_more_frames_than_memory_holds_are_refused(tmp_path: Path) -> None:
         Detector.open(path, backend="onnxruntime", batch=1 << 40)
     with pytest.raises(InputError, match="batch is 0; expected 1 or more"):
         Detector.open(path, backend="onnxruntime", batch=0)
+
+
+@pytest.mark.parametrize(("channels", "layout"), FORMS)
+@pytest.mark.parametrize("saliency", [False, True])
+def test_room_for_all_that_is_held_is_asked_for(
+    saliency: bool, channels: int, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = reconstruction_bundle(
+        tmp_path / "bundle", channels=channels, layout=layout, kinds=KINDS if saliency else ("pse", "error")
+    )
+
+    def scorer() -> ReconstructionScorer:
+        return ReconstructionScorer(opened.features, opened.manifest, backend="onnxruntime", batch=3)
+
+    with scorer() as first:
+        extractor = first._extractor
+        _, handed_out = first.batch(random_frames(3, channels=channels))
+        held = [extractor.input, *extractor.maps, first._maps, handed_out]
+        if extractor._resized is not None:
+            held.append(extractor._resized)
+        needed = sum(array.nbytes for array in held)
+    monkeypatch.setattr(memory, "available_bytes", lambda: needed - 1)
+    with pytest.raises(ResourceError, match="a map of 24 x 20 positions"):
+        scorer()
+    monkeypatch.setattr(memory, "available_bytes", lambda: needed)
+    scorer().close()
 
 
 def test_a_graph_that_gives_other_outputs_than_the_manifest_says_is_refused(engine: str, tmp_path: Path) -> None:
