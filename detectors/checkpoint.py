@@ -7,6 +7,7 @@ generator states: what is random in an epoch depends on the seed and the epoch's
 """
 
 import io
+import os
 import pickle
 import warnings
 import zipfile
@@ -25,6 +26,8 @@ FORMAT = "flawline-checkpoint-1"
 
 Contract = Mapping[str, str | int | float]
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+# The longest value that is quoted from a file.
+_QUOTED_CHARACTERS = 200
 
 
 @dataclass
@@ -53,6 +56,22 @@ def set_moments(network: nn.Module, optimizer: torch.optim.Adam, moments: Mappin
     """Puts Adam's state back; its settings stay those it was made with."""
     state = {index: dict(moments[name]) for index, (name, _) in enumerate(network.named_parameters())}
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def require_place(path: Path) -> None:
+    """Refuses a path that no checkpoint can be written to, before the work that makes one.
+
+    Raises:
+        InputError: It is something else than a file, or its parent is no folder that can be written to.
+    """
+    try:
+        fits = path.parent.is_dir() and os.access(path.parent, os.W_OK) and (path.is_file() or not path.exists())
+    except OSError:  # a name that is too long, or a folder that may not be searched
+        fits = False
+    if not fits:
+        raise InputError(
+            f"checkpoint {path}: expected the name of a file, in a folder that exists and can be written to"
+        )
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint, contract: Contract) -> None:
@@ -89,8 +108,11 @@ def read_checkpoint(path: Path, network: nn.Module, contract: Contract) -> Check
         InputError: The file is damaged, no checkpoint, of a newer format, or of a training of something else.
     """
     content = _load(path)
-    if content.get("format") != FORMAT:
-        raise InputError(f"checkpoint {path}: received the format {content.get('format')!r}, expected {FORMAT!r}")
+    received = content.get("format")
+    if type(received) is not str:
+        raise _damaged(path, "it does not say its format")
+    if received != FORMAT:
+        raise InputError(f"checkpoint {path}: received the format {_quoted(received)}, expected {FORMAT!a}")
     _check_contract(path, content.get("contract"), contract)
     state = network.state_dict()
     moments = content.get("moments")
@@ -101,10 +123,7 @@ def read_checkpoint(path: Path, network: nn.Module, contract: Contract) -> Check
         epochs=_epochs(path, content.get("epochs")),
         network=_tensors(path, content.get("network"), state),
         best=_tensors(path, content.get("best"), state),
-        moments={
-            name: _tensors(path, moments[name], dict(zip(_MOMENTS, (torch.tensor(0.0), value, value), strict=True)))
-            for name, value in parameters.items()
-        },
+        moments={name: _moments(path, moments[name], parameter) for name, parameter in parameters.items()},
     )
 
 
@@ -123,7 +142,9 @@ def _load(path: Path) -> dict[str, Any]:
         # torch's own message advises weights_only=False, which would run the file's code.
         raise _damaged(path, "it would run code on loading") from error
     except Exception as error:  # a damaged archive or pickle raises almost anything
-        raise _damaged(path, (str(error).strip().splitlines() or [type(error).__name__])[0]) from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        # May name parts of the archive.
+        raise _damaged(path, _quoted(reason)) from error
     if not isinstance(content, dict):
         raise _damaged(path, f"it holds a {type(content).__name__}")
     return content
@@ -133,9 +154,13 @@ def _check_contract(path: Path, received: object, expected: Contract) -> None:
     if not isinstance(received, dict) or received.keys() != expected.keys():
         raise _damaged(path, "it does not say what it is of")
     for name, value in expected.items():
-        if received[name] != value:
+        found = received[name]
+        # Before anything is compared or quoted: what equals what is up to the type.
+        if type(found) is not type(value):
+            raise _damaged(path, f"its {name} is of type {type(found).__name__}, not {type(value).__name__}")
+        if found != value:
             raise InputError(
-                f"checkpoint {path} is of {name} {received[name]}, received {value}; "
+                f"checkpoint {path} is of {name} {_quoted(found)}, received {value!a}; "
                 "go on with the same, or name another checkpoint"
             )
 
@@ -144,9 +169,11 @@ def _epochs(path: Path, received: object) -> list[tuple[float, float]]:
     if not isinstance(received, list) or not received:
         raise _damaged(path, "it holds no epoch")
     epochs = []
-    for losses in received:
-        if not isinstance(losses, list) or len(losses) != 2 or not all(_is_finite(value) for value in losses):
-            raise _damaged(path, f"the losses of an epoch are {losses!r}")
+    for number, losses in enumerate(received, 1):
+        if not isinstance(losses, list):
+            raise _damaged(path, f"the losses of epoch {number} are a {type(losses).__name__}, not a list")
+        if len(losses) != 2 or not all(_is_finite(value) for value in losses):
+            raise _damaged(path, f"the losses of epoch {number} are not two finite numbers")
         epochs.append((losses[0], losses[1]))
     return epochs
 
@@ -160,13 +187,35 @@ def _tensors(path: Path, received: object, expected: Mapping[str, Tensor]) -> di
         raise _damaged(path, "its tensors are not those of the network")
     for name, like in expected.items():
         value = received[name]
-        if type(value) is not Tensor or value.layout != torch.strided:
-            raise _damaged(path, f"{name} is no dense tensor")
+        if (
+            type(value) is not Tensor
+            or value.layout != torch.strided
+            or value.is_nested
+            or value.device.type != "cpu"
+            or not value.is_contiguous()
+        ):
+            raise _damaged(path, f"{name} is no dense, contiguous tensor")
         if value.shape != like.shape or value.dtype != like.dtype:
             raise _damaged(path, f"{name} is {value.dtype} {tuple(value.shape)}, not {like.dtype} {tuple(like.shape)}")
         if not torch.isfinite(value).all():
             raise _damaged(path, f"{name} holds NaN or infinity")
     return received
+
+
+def _moments(path: Path, received: object, parameter: Tensor) -> dict[str, Tensor]:
+    expected = dict(zip(_MOMENTS, (torch.tensor(0.0), parameter, parameter), strict=True))
+    moments = _tensors(path, received, expected)
+    step = float(moments["step"])
+    if step < 1 or not step.is_integer():
+        raise _damaged(path, f"step is {step:g}, not a whole number from 1 on")
+    if (moments["exp_avg_sq"] < 0).any():
+        raise _damaged(path, "exp_avg_sq, a mean of squares, is below 0")
+    return moments
+
+
+def _quoted(value: str | int | float) -> str:
+    """A value of the file on one line, without characters that a terminal would obey, and cut where it is long."""
+    return ascii(value[:_QUOTED_CHARACTERS] if isinstance(value, str) else value)
 
 
 def _damaged(path: Path, reason: str) -> InputError:

@@ -26,6 +26,7 @@ from flawline.detectors.checkpoint import (
     Contract,
     moments_of,
     read_checkpoint,
+    require_place,
     set_moments,
     write_checkpoint,
 )
@@ -83,8 +84,8 @@ def train(
         ResourceError: The disk is full.
     """
     _check(network, images, options, labels)
-    if checkpoint is not None and (checkpoint.is_dir() or not checkpoint.parent.is_dir()):
-        raise InputError(f"checkpoint {checkpoint}: expected the name of a file, in a folder that exists")
+    if checkpoint is not None:
+        require_place(checkpoint)
     training = _Training(network, images, options, labels)
     if checkpoint is not None and checkpoint.exists():
         training.resume(checkpoint)

@@ -22,6 +22,7 @@ class AutoencoderOptions(ReconstructionOptions):
         bottleneck: Values in a code; the network's default if None.
         loss: Of the training: mean squared error, or Proximally Sensitive Error of `sigma`, which is the paper's if None.
         maps: Kinds of map that the bundle offers; the first is made unless another is asked for. `pse` is of `sigma` too.
+            `normalised` is of that map alone: as a loss, the taps are scaled to sum 1 in any case.
         epochs: At most.
         batch_size: Images per step.
         learning_rate: Of Adam.
@@ -43,7 +44,7 @@ class AutoencoderOptions(ReconstructionOptions):
     checkpoint: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuses what no images could make sense of, and a sigma that nothing is made with."""
+        """Refuses what no images could make sense of, and a sigma or taps that nothing is made with."""
         super().__post_init__()
         if self.network not in AUTOENCODERS:
             raise InputError(f"--network is '{self.network}'; expected one of {', '.join(AUTOENCODERS)}")
@@ -60,6 +61,8 @@ class AutoencoderOptions(ReconstructionOptions):
             raise InputError(f"--maps is '{','.join(self.maps)}'; expected at least one kind, and none twice")
         if self.sigma is not None and "pse" not in (self.loss, *self.maps):
             raise InputError("--sigma is that of --loss pse and of --maps pse; expected one of them as well")
+        if not self.normalised and "pse" not in self.maps:
+            raise InputError("--unscaled is that of --maps pse, not of a loss; expected that map as well")
         # Refuses what is out of its range.
         _ = self.training
 

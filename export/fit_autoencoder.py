@@ -8,6 +8,7 @@ import torch
 
 from flawline.detectors.autoencoder import Autoencoder, ImageShape
 from flawline.detectors.autoencoders import build_autoencoder
+from flawline.detectors.checkpoint import require_place
 from flawline.detectors.training import TrainingResult, train
 from flawline.detectors.training_images import ArrayImages, FileImages
 from flawline.detectors.training_memory import training_bytes
@@ -23,7 +24,7 @@ from flawline.runtime.bundle.manifest import SALIENCIES
 
 __all__ = ["AutoencoderOptions", "fit_autoencoder_bundle"]
 
-# Images that take up to this share of the memory are read once, and not anew in every epoch.
+# Images that take up to this share of the memory that training leaves are read once, and not anew in every epoch.
 _SHARE_FOR_IMAGES = 0.25
 
 
@@ -44,11 +45,14 @@ def fit_autoencoder_bundle(
         The bundle, as it was read back.
 
     Raises:
-        InputError: Images or options are not what they must be, or the checkpoint is of another training.
+        InputError: Images or options are not what they must be, or the checkpoint is of another training. A checkpoint that
+            could not be written is refused before any image is read.
         DivergedError: The loss became NaN or infinite. The checkpoint, if one was asked for, is of the last epoch before.
         ResourceError: Memory or disk would not suffice.
         ParityError: The exported network does not score like its reference.
     """
+    if options.checkpoint is not None:
+        require_place(options.checkpoint)
     prepared = prepare(images, out, options, say)
     with _threads(options.threads):
         network, result = _trained(prepared, options, say)
@@ -77,8 +81,9 @@ def fit_autoencoder_bundle(
 def _trained(prepared: Prepared, options: AutoencoderOptions, say: Say) -> tuple[Autoencoder, TrainingResult]:
     size_px, good = options.image_size, prepared.good
     shape = ImageShape(good.channels, size_px, size_px)
+    needed_bytes = training_bytes(options.network, shape, bottleneck=options.bottleneck, batch_size=options.batch_size)
     memory.require(
-        training_bytes(options.network, shape, bottleneck=options.bottleneck, batch_size=options.batch_size),
+        needed_bytes,
         f"training the {options.network} network on {options.batch_size} images of {size_px} x {size_px} px at once",
         "lower --batch-size or --image-size",
     )
@@ -86,17 +91,17 @@ def _trained(prepared: Prepared, options: AutoencoderOptions, say: Say) -> tuple
         options.network, size_px, size_px, channels=good.channels, bottleneck=options.bottleneck, seed=options.seed
     )
     say(f"training: {network.architecture}; loss {options.training.loss_title}; at most {options.epochs} epochs")
-    result = train(network, _images(prepared, shape), options.training, checkpoint=options.checkpoint)
+    result = train(network, _images(prepared, shape, needed_bytes), options.training, checkpoint=options.checkpoint)
     say(_describe(result, options))
     return network, result
 
 
-def _images(prepared: Prepared, shape: ImageShape) -> ArrayImages | FileImages:
+def _images(prepared: Prepared, shape: ImageShape, training_takes_bytes: int) -> ArrayImages | FileImages:
     interpolation = prepared.good.interpolation(shape.height, shape.width)
     good = prepared.good._replace(paths=prepared.fitted)
     files = FileImages(good, shape.height, shape.width, interpolation=interpolation)
     available = memory.available_bytes()
-    if available is None or len(files) * shape.values > _SHARE_FOR_IMAGES * available:
+    if available is None or len(files) * shape.values > _SHARE_FOR_IMAGES * (available - training_takes_bytes):
         return files
     return files.in_memory()
 

@@ -123,7 +123,7 @@ def add_proximity(parser: argparse.ArgumentParser) -> None:
         "--unscaled",
         dest="normalised",
         action="store_false",
-        help="taps as equation 4 of the paper has them, not scaled to sum 1",
+        help="taps of the map as equation 4 of the paper has them, not scaled to sum 1; --loss pse has them scaled in any case",
     )
 
 

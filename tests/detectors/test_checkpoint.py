@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,14 @@ import pytest
 import torch
 from torch import nn
 
-from flawline.detectors.checkpoint import Checkpoint, moments_of, read_checkpoint, set_moments, write_checkpoint
+from flawline.detectors.checkpoint import (
+    Checkpoint,
+    moments_of,
+    read_checkpoint,
+    require_place,
+    set_moments,
+    write_checkpoint,
+)
 from flawline.runtime.errors import InputError
 
 CONTRACT = {"architecture": "one layer", "seed": 3}
@@ -63,34 +71,118 @@ WEIGHT = "0.weight"
 NAN = torch.full((3, 4), float("nan"))
 
 
+def ragged() -> torch.Tensor:
+    """A tensor without a shape."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch calls it a prototype
+        return torch.nested.nested_tensor([torch.zeros(4), torch.zeros(3)], layout=torch.strided)
+
+
+def doubling() -> list[object]:
+    """A list of two references to a list of two references and so on, whose text would have 2^40 parts."""
+    content: list[object] = [0.5]
+    for _ in range(40):
+        content = [content, content]
+    return content
+
+
+def containing_itself() -> list[object]:
+    content: list[object] = [0.5]
+    content.append(content)
+    return content
+
+
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
         (("format",), "flawline-checkpoint-2", "received the format 'flawline-checkpoint-2', expected 'flawline-check"),
+        (("format",), torch.zeros(2), "it does not say its format"),
         (("contract",), [1], "does not say what it is of"),
+        (("contract", "seed"), torch.tensor([1, 2]), "its seed is of type Tensor, not int"),
+        (("contract", "seed"), torch.tensor(3), "its seed is of type Tensor, not int"),
+        (("contract", "seed"), 3.0, "its seed is of type float, not int"),
+        (("contract", "architecture"), doubling(), "its architecture is of type list, not str"),
+        (("contract", "architecture"), "two layers", "is of architecture 'two layers', received 'one layer'; go on"),
         (("contract", "seed"), 4, "is of seed 4, received 3; go on with the same"),
         (("epochs",), [], "holds no epoch"),
-        (("epochs",), [[0.5, float("nan")]], r"the losses of an epoch are \[0.5, nan\]"),
-        (("epochs",), [[0.5]], "the losses of an epoch"),
-        (("epochs",), [["0.5", 1.0]], "the losses of an epoch"),
+        (("epochs",), [[0.5, float("nan")]], "the losses of epoch 1 are not two finite numbers"),
+        (("epochs",), [[1.0, 0.5], [0.5]], "the losses of epoch 2 are not two finite numbers"),
+        (("epochs",), [["0.5", 1.0]], "the losses of epoch 1 are not two finite numbers"),
+        (("epochs",), [{}], "the losses of epoch 1 are a dict, not a list"),
+        (("epochs",), [doubling()], "the losses of epoch 1 are not two finite numbers"),
+        (("epochs",), containing_itself(), "the losses of epoch 1 are a float, not a list"),
         (("network",), {}, "its tensors are not those of the network"),
         (("network", WEIGHT), torch.zeros(4, 3), r"0.weight is torch.float32 \(4, 3\), not torch.float32 \(3, 4\)"),
         (("network", WEIGHT), torch.zeros(3, 4, dtype=torch.float64), r"0.weight is torch.float64"),
-        (("network", WEIGHT), torch.zeros(3, 4).to_sparse(), "0.weight is no dense tensor"),
-        (("network", WEIGHT), 3.0, "0.weight is no dense tensor"),
+        (("network", WEIGHT), torch.zeros(3, 4).to_sparse(), "0.weight is no dense, contiguous tensor"),
+        (("network", WEIGHT), torch.zeros(1).expand(3, 4), "0.weight is no dense, contiguous tensor"),
+        (("network", WEIGHT), torch.zeros(4, 3).T, "0.weight is no dense, contiguous tensor"),
+        (("network", WEIGHT), torch.zeros(3, 4, device="meta"), "0.weight is no dense, contiguous tensor"),
+        (("network", WEIGHT), ragged(), "0.weight is no dense, contiguous tensor"),
+        (("network", WEIGHT), 3.0, "0.weight is no dense, contiguous tensor"),
         (("best", WEIGHT), NAN, "0.weight holds NaN or infinity"),
         (("moments",), {}, "the optimizer's state is not that of the network's parameters"),
         (("moments", WEIGHT), {"step": torch.tensor(1.0)}, "its tensors are not those of the network"),
         (("moments", WEIGHT, "exp_avg"), torch.zeros(2), "exp_avg is torch.float32"),
+        (("moments", WEIGHT, "exp_avg"), torch.zeros(1).expand(3, 4), "exp_avg is no dense, contiguous tensor"),
         (("moments", WEIGHT, "exp_avg_sq"), NAN, "exp_avg_sq holds NaN"),
+        (("moments", WEIGHT, "exp_avg_sq"), torch.full((3, 4), -1e-30), "exp_avg_sq, a mean of squares, is below 0"),
+        (("moments", WEIGHT, "step"), torch.tensor(-1.0), "step is -1, not a whole number from 1 on"),
+        (("moments", WEIGHT, "step"), torch.tensor(0.0), "step is 0, not a whole number from 1 on"),
+        (("moments", WEIGHT, "step"), torch.tensor(1.5), "step is 1.5, not a whole number from 1 on"),
     ],
 )
-def test_content_that_cannot_be_is_refused(path: Path, keys: tuple[str, ...], value: object, message: str) -> None:
+def test_content_that_cannot_be_is_refused_in_a_line(
+    path: Path, keys: tuple[str, ...], value: object, message: str
+) -> None:
     content = torch.load(path, weights_only=True)
     change(content, *keys, value=value)
     torch.save(content, path)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as raised:
         read_checkpoint(path, network(0), CONTRACT)
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("keys", [("format",), ("contract", "architecture")], ids=str)
+def test_what_is_quoted_of_the_file_cannot_steer_a_terminal(path: Path, keys: tuple[str, ...]) -> None:
+    content = torch.load(path, weights_only=True)
+    change(content, *keys, value="\x1b[31mred\nsecond line\r\u202e" + 10_000 * "x")
+    torch.save(content, path)
+    with pytest.raises(InputError) as raised:
+        read_checkpoint(path, network(0), CONTRACT)
+    line = str(raised.value)
+    assert r"'\x1b[31mred\nsecond line\r\u202exxx" in line
+    assert line.isascii()
+    assert line.isprintable()
+    assert len(line) < 1000
+
+
+def test_what_torch_says_of_an_archive_is_escaped(path: Path) -> None:
+    """It quotes the names of what it does not find."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    pickled = next(name for name in parts if name.endswith("data.pkl"))
+    # The key of the first tensor's storage.
+    hostile = parts[pickled].replace(b"X\x01\x00\x00\x000", b"X\x05\x00\x00\x00\x1b[31m", 1)
+    assert hostile != parts[pickled]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in parts.items():
+            archive.writestr(name, hostile if name == pickled else data)
+    with pytest.raises(InputError, match=r"x1b\[31m") as raised:
+        read_checkpoint(path, network(0), CONTRACT)
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["", "nowhere/run.pt", "run.pt/run.pt", "pipe", 300 * "x"], ids=lambda name: name[:12])
+def test_path_that_no_checkpoint_can_have_is_refused(path: Path, name: str) -> None:
+    os.mkfifo(path.with_name("pipe"))
+    with pytest.raises(InputError, match="expected the name of a file, in a folder that exists and can be written to"):
+        require_place(path.parent / name)
+
+
+def test_path_of_a_checkpoint_or_of_none_yet_is_accepted(path: Path) -> None:
+    require_place(path)
+    require_place(path.with_name("other.pt"))
 
 
 class Payload:

@@ -207,7 +207,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
         ({"learning_rate": 1e-3}, "is of learning rate 0.003, received 0.001"),
         ({"batch_size": 32}, "is of batch size 40, received 32"),
         ({"seed": 1}, "is of seed 0, received 1"),
-        ({"name": "convolutional"}, "is of architecture fully-connected, .* received convolutional,"),
+        ({"name": "convolutional"}, "is of architecture 'fully-connected, .* received 'convolutional,"),
         ({"data": 149}, "is of data "),
     ],
 )
@@ -235,5 +235,5 @@ def test_checkpoint_of_another_loss_is_refused(tmp_path: Path) -> None:
     checkpoints.write_checkpoint(
         tmp_path / "a.pt", checkpoints.Checkpoint([(1.0, 1.0)], state, state, moments), contract
     )
-    with pytest.raises(InputError, match=r"is of loss pse, sigma 0.5 px, received mse"):
+    with pytest.raises(InputError, match=r"is of loss 'pse, sigma 0.5 px', received 'mse'"):
         checkpoints.read_checkpoint(tmp_path / "a.pt", network, {"loss": "mse"})

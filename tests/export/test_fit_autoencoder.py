@@ -10,12 +10,15 @@ import pytest
 
 from flawline.benchmarks.metrics import image_auroc
 from flawline.calibration.split import split
+from flawline.detectors.autoencoder import ImageShape
+from flawline.detectors.training_images import ArrayImages, FileImages
+from flawline.detectors.training_memory import training_bytes
 from flawline.export import autoencoder_graph, fit_autoencoder, gradients
 from flawline.export.autoencoder_options import AutoencoderOptions
 from flawline.export.fit_autoencoder import fit_autoencoder_bundle
 from flawline.export.parity import ParityError
 from flawline.export.reconstruction_parity import TOLERANCES
-from flawline.runtime import Detector
+from flawline.runtime import Detector, memory
 from flawline.runtime.bundle.manifest import MAP_KINDS
 from flawline.runtime.errors import InputError, ResourceError
 from flawline.runtime.images import list_images, read_image, write_image
@@ -77,6 +80,28 @@ def test_images_in_memory_and_those_read_in_every_epoch_give_one_bundle(
     monkeypatch.setattr(fit_autoencoder, "_SHARE_FOR_IMAGES", 0.0)
     read = fit_autoencoder_bundle(images, tmp_path / "read.flaw", options())
     assert held.hash == read.hash
+
+
+@pytest.mark.parametrize(("spare_bytes", "in_memory"), [(-4, False), (4, True)])
+def test_images_are_held_in_what_the_training_leaves_of_the_memory(
+    spare_bytes: int, in_memory: bool, ones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+
+    class Watched(FileImages):
+        def in_memory(self) -> ArrayImages:
+            held.append(len(self))
+            return super().in_memory()
+
+    images = list_images(ones)
+    fitted, _ = split(images, false_reject_rate=0.05, calibration_images=None, group_by=None, seed=0)
+    training = training_bytes("fully-connected", ImageShape(1, 28, 28), bottleneck=16, batch_size=16)
+    # A quarter of what is left, within a byte of what the images take.
+    available = training + 4 * len(fitted) * 28 * 28 + spare_bytes
+    monkeypatch.setattr(fit_autoencoder, "FileImages", Watched)
+    monkeypatch.setattr(memory, "available_bytes", lambda: available)
+    fit_autoencoder_bundle(images, tmp_path / "made.flaw", options(epochs=1))
+    assert held == ([len(fitted)] if in_memory else [])
 
 
 def test_held_out_images_change_nothing_that_was_learnt(ones: Path, tmp_path: Path) -> None:
@@ -151,6 +176,8 @@ def test_training_that_would_not_fit_into_memory_is_refused(ones: Path, tmp_path
         ({"maps": ("error", "error")}, "--maps is 'error,error'; expected at least one kind, and none twice"),
         ({"maps": ()}, "--maps is ''; expected at least one kind"),
         ({"sigma": 1.0}, "--sigma is that of --loss pse and of --maps pse; expected one of them as well"),
+        ({"normalised": False}, "--unscaled is that of --maps pse, not of a loss; expected that map as well"),
+        ({"normalised": False, "loss": "pse"}, "--unscaled is that of --maps pse, not of a loss; expected that map"),
         ({"epochs": 0}, "epochs 0: expected at least 1"),
         ({"learning_rate": float("nan")}, "learning rate nan: expected a number above 0"),
     ],

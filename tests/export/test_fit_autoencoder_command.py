@@ -85,9 +85,9 @@ def test_training_that_diverges_at_once_leaves_nothing(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--bottleneck 8", "is of architecture fully-connected, 28 x 28 px, 1 channels, bottleneck 16, received "),
-        ("--image-size 32", "received fully-connected, 32 x 32 px, 1 channels, bottleneck 16; go on with the same"),
-        ("--loss pse", "is of loss mse, received pse, sigma 0.5 px"),
+        ("--bottleneck 8", "is of architecture 'fully-connected, 28 x 28 px, 1 channels, bottleneck 16', received "),
+        ("--image-size 32", "received 'fully-connected, 32 x 32 px, 1 channels, bottleneck 16'; go on with the same"),
+        ("--loss pse", "is of loss 'mse', received 'pse, sigma 0.5 px'"),
         ("--seed 9", "is of seed 0, received 9"),
         ("--fit-images 30", "is of data "),
     ],
@@ -115,6 +115,8 @@ def test_checkpoint_of_another_training_is_refused(
         ("--maps error,heat", "--maps names 'heat'; expected some of error, pse, saliency, saliency-squared"),
         ("--sigma 1", "--sigma is that of --loss pse and of --maps pse; expected one of them as well"),
         ("--loss pse --sigma -1", "--sigma is -1 px"),
+        ("--unscaled", "--unscaled is that of --maps pse, not of a loss; expected that map as well"),
+        ("--loss pse --unscaled", "--unscaled is that of --maps pse, not of a loss; expected that map as well"),
         ("--checkpoint {tmp}/nowhere/run.pt", "expected the name of a file, in a folder that exists"),
         (
             "--fit-images 4",
@@ -128,3 +130,28 @@ def test_option_that_cannot_be_is_refused(
     assert fit(ones, tmp_path / "made.flaw", *words.format(tmp=tmp_path).split()) == 2
     assert message in only_line(capsys)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("checkpoint", ["nowhere/run.pt", "folder"])
+def test_checkpoint_that_cannot_be_written_is_refused_before_any_image_is_read(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = tmp_path / "good"
+    for folder in (good, tmp_path / "folder"):
+        folder.mkdir()
+    for number in range(60):
+        (good / f"{number}.png").write_bytes(b"no image")
+    assert fit(good, tmp_path / "made.flaw") == 2
+    assert "0.png" in only_line(capsys)
+    assert fit(good, tmp_path / "made.flaw", "--checkpoint", tmp_path / checkpoint) == 2
+    assert f"{checkpoint}: expected the name of a file, in a folder that exists" in only_line(capsys)
+
+
+def test_unscaled_is_of_the_map_and_not_of_the_loss(ones: Path, tmp_path: Path) -> None:
+    words = ["--epochs", "1", "--loss", "pse", "--maps", "pse", "--sigma", "1"]
+    assert fit(ones, tmp_path / "scaled.flaw", *words) == 0
+    assert fit(ones, tmp_path / "unscaled.flaw", *words, "--unscaled") == 0
+    scaled, unscaled = (bundles.read(tmp_path / f"{name}.flaw") for name in ("scaled", "unscaled"))
+    assert scaled.features == unscaled.features
+    assert (scaled.manifest.reconstruction.normalised, unscaled.manifest.reconstruction.normalised) == (True, False)
+    assert scaled.manifest.threshold.score != unscaled.manifest.threshold.score
