@@ -1,13 +1,16 @@
-"""How many principal components and how wide a Gaussian: from a few labelled images, or from good ones alone."""
+"""How many principal components and how wide a Gaussian: from a few labelled images, or from good ones alone.
 
-from collections.abc import Sequence
+Images are worked through one by one: the memory that a choice takes does not grow with their number.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from flawline.calibration.principal_components import PrincipalComponents
+from flawline.calibration.principal_components import Images, PrincipalComponents
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
 from flawline.runtime.kernels import proximally_sensitive_error
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
 else:
     metrics = LazyModule("sklearn.metrics", "pip install 'flawline[fit]'")
 
-Images = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float64]
 
 FEWEST_GOOD = 5
@@ -30,6 +32,9 @@ _SMALLEST = float(np.finfo(np.float32).tiny)
 _FLAW_SHARE = 10
 _SMALLEST_FLAW_PX = 3.0
 _PLACES = 6
+# Of float32, as large as an image: it, what the components hold of it, nothing to compare it with, its error, and two that are
+# in the making or not yet given back.
+_ARRAYS = 6
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def grid_scores(fitted: PrincipalComponents, images: Images, grid: Grid) -> Scor
 
     Args:
         fitted: As many components as the largest number on the grid, or more.
-        images: uint8 (N, height, width) or (N, height, width, channels).
+        images: N images, uint8 (height, width) or (height, width, channels) each; read once.
         grid: What is tried.
 
     Returns:
@@ -90,7 +95,19 @@ def grid_scores(fitted: PrincipalComponents, images: Images, grid: Grid) -> Scor
     Raises:
         InputError: Images of another size, or more components than were fitted.
     """
-    return _grid_maxima(fitted, fitted.centred(images), grid)
+    return _grid_maxima(fitted, (fitted.centred(image[None])[0] for image in images), len(images), grid)
+
+
+def working_bytes(pixels: int) -> int:
+    """The memory that a choice takes at the most beside the principal components, however many images there are.
+
+    Args:
+        pixels: Numbers D of an image, all channels together.
+
+    Returns:
+        Bytes: 6 images of float32.
+    """
+    return _ARRAYS * pixels * np.dtype(np.float32).itemsize
 
 
 def choose_by_labels(
@@ -105,7 +122,7 @@ def choose_by_labels(
 
     Args:
         fitted: The principal components of good images.
-        images: uint8 (n, height, width) or (n, height, width, channels); five of a kind in the paper.
+        images: n images, uint8 (height, width) or (height, width, channels) each, read once; five of a kind in the paper.
         defective: bool (n,), True for an image with a flaw.
         grid: What is tried; as far as components were fitted.
 
@@ -143,7 +160,7 @@ def choose_without_labels(
 
     Args:
         fitted: The principal components of good images.
-        good: Held-out good images, uint8 (n, height, width) or (n, height, width, channels), none of them fitted on.
+        good: n held-out good images, uint8 (height, width) or (height, width, channels) each, read once; none of them fitted on.
         grid: What is tried; as far as components were fitted.
         flaw_px: Diameter of the disc; a tenth of the image's shorter side if None, but at least 3.
 
@@ -153,39 +170,47 @@ def choose_without_labels(
     if len(good) < FEWEST_GOOD:
         raise InputError(f"{len(good)} held-out good images; expected at least {FEWEST_GOOD} to choose by")
     grid = (grid or Grid()).up_to(len(fitted.basis))
-    flaws = np.sqrt(_grid_maxima(fitted, _discs(fitted.shape, flaw_px), grid))
+    flaws = np.sqrt(_grid_maxima(fitted, _discs(fitted.shape, flaw_px), _PLACES**2, grid, "flaw"))
     normal = np.sqrt(grid_scores(fitted, good, grid))
     # Good images that are reconstructed exactly leave any flaw infinitely far out.
     noise = np.maximum(np.median(normal, axis=2), _SMALLEST)
     return _best(np.median(flaws, axis=2) / noise, grid)
 
 
-def _discs(shape: tuple[int, int, int], diameter_px: float | None) -> npt.NDArray[np.float32]:
-    """Discs of 1 on 0, in all channels, at the crossings of six rows and six columns: float32 (36, D)."""
-    channels, height, width = shape
+def _discs(shape: tuple[int, int, int], diameter_px: float | None) -> Iterator[npt.NDArray[np.float32]]:
+    """Discs of 1 on 0, in all channels, at the crossings of six rows and six columns: 36 of float32 (D,)."""
+    _, height, width = shape
     diameter = max(min(height, width) / _FLAW_SHARE, _SMALLEST_FLAW_PX) if diameter_px is None else diameter_px
     if not 1 <= diameter <= min(height, width) / 2:
         raise InputError(f"a flaw of {diameter} px in images of {width} x {height}; expected 1 px to half of a side")
     # Whole pixels for centres, so that all discs are of the same pixels.
-    rows, columns = (((np.arange(_PLACES) + 0.5) * side / _PLACES).astype(np.int64) for side in (height, width))
-    y, x = np.arange(height)[:, None], np.arange(width)
-    discs = [(y - row) ** 2 + (x - column) ** 2 <= (diameter / 2) ** 2 for row in rows for column in columns]
-    return np.repeat(np.stack(discs)[:, None], channels, axis=1).reshape(len(discs), -1).astype(np.float32)
+    rows, columns = (((np.arange(_PLACES) + 0.5) * side / _PLACES).astype(np.int32) for side in (height, width))
+    y, x = np.arange(height, dtype=np.int32)[:, None], np.arange(width, dtype=np.int32)
+    for row in rows:
+        for column in columns:
+            disc = np.broadcast_to((y - row) ** 2 + (x - column) ** 2 <= (diameter / 2) ** 2, shape)
+            yield disc.reshape(-1).astype(np.float32)
 
 
-def _grid_maxima(fitted: PrincipalComponents, residual: npt.NDArray[np.float32], grid: Grid) -> Scores:
-    """Maxima of the errors of centred images, float32 (N, D), which lose what the components hold."""
+def _grid_maxima(
+    fitted: PrincipalComponents,
+    centred: Iterable[npt.NDArray[np.float32]],
+    images: int,
+    grid: Grid,
+    unit: str = "image",
+) -> Scores:
+    """Maxima of the errors of so many centred images, float32 (D,) each, which lose what the components hold."""
     fitted.first(grid.components[-1])
     none = np.zeros((1, *fitted.shape), np.float32)
-    scores = np.empty((len(grid.components), len(grid.sigmas), len(residual)))
-    done = 0
-    for row, count in enumerate(progress(grid.components, label="choosing", unit="number of components")):
-        part = fitted.basis[done:count]
-        residual -= (residual @ part.T) @ part
-        done = count
-        for column, sigma in enumerate(grid.sigmas):
-            for index, values in enumerate(residual):
-                error = proximally_sensitive_error(values.reshape(none.shape), none, sigma)
+    scores = np.empty((len(grid.components), len(grid.sigmas), images))
+    for index, residual in enumerate(progress(centred, total=images, label="choosing", unit=unit)):
+        done = 0
+        for row, count in enumerate(grid.components):
+            part = fitted.basis[done:count]
+            residual -= (part @ residual) @ part
+            done = count
+            for column, sigma in enumerate(grid.sigmas):
+                error = proximally_sensitive_error(residual.reshape(none.shape), none, sigma)
                 scores[row, column, index] = error.maximum[0]
     return scores
 

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flawline.calibration import component_choice
+from flawline.calibration import component_choice, principal_components
 from flawline.calibration.component_choice import FEWEST_GOOD, Choice, Grid
-from flawline.calibration.principal_components import PrincipalComponents, principal_components
+from flawline.calibration.principal_components import PrincipalComponents
+from flawline.calibration.resized_images import ResizedImages
 from flawline.calibration.split import MINIMUM_FIT_IMAGES, split
 from flawline.export.few_shot import read_few_shot
 from flawline.export.fitting import Say
+from flawline.export.labelled import read_labelled
 from flawline.export.pca_graph import compose_reconstruction
 from flawline.export.reconstruction import LAYOUT, Prepared, Reconstructor, finish, prepare
 from flawline.export.reconstruction_options import PcaOptions
@@ -20,6 +22,7 @@ from flawline.export.reconstruction_parity import reference_of
 from flawline.runtime import bundle as bundles
 from flawline.runtime.errors import InputError
 from flawline.runtime.extras import LazyModule
+from flawline.runtime.memory import require
 
 if TYPE_CHECKING:
     import threadpoolctl
@@ -57,21 +60,25 @@ def fit_pca_bundle(
         ParityError: The detector does not score like its reference.
     """
     _require_fewer(options.components, len(images), "good images")
+    if options.few_shot is not None:
+        # A folder that is none of labelled images is known before any good image is read.
+        read_labelled(options.few_shot)
     # One BLAS thread: the sums stay the same on any number of cores.
     with threadpoolctl.threadpool_limits(1, user_api="blas"):
         prepared = prepare(images, out, options, say)
         labelled = _labelled(prepared, options, say)
         fitted, to_choose_by = _set_apart(prepared, options)
-        _require_fewer(options.components, len(fitted), "images that are fitted")
+        _require_fewer_than_fitted(options.components, len(fitted), len(to_choose_by))
         grid = _grid(options, len(fitted))
-        components = principal_components(
+        _require_memory(prepared.good.channels, options.image_size, grid.components[-1])
+        components = principal_components.principal_components(
             prepared.resized(fitted, options.image_size), grid.components[-1], seed=options.seed
         )
         if labelled is not None:
             choice = component_choice.choose_by_labels(components, labelled.images, labelled.defective, grid)
             chosen = f"by {len(labelled.images)} labelled images, average precision {choice.value:.2f}"
         elif to_choose_by:
-            good = prepared.resized(to_choose_by, options.image_size).stacked()
+            good = prepared.resized(to_choose_by, options.image_size)
             choice = component_choice.choose_without_labels(components, good, grid)
             chosen = f"by {len(good)} good images alone"
         else:
@@ -93,18 +100,21 @@ def fit_pca_bundle(
 
 
 class _Labelled(NamedTuple):
-    """uint8 (n, height, width) or (n, height, width, 3) at the detector's size, and bool (n,)."""
+    """n images at the detector's size, and bool (n,)."""
 
-    images: npt.NDArray[np.uint8]
+    images: ResizedImages
     defective: npt.NDArray[np.bool_]
 
 
 def _labelled(prepared: Prepared, options: PcaOptions, say: Say) -> _Labelled | None:
-    """Reads the labelled images: one that cannot be read is known before the work, not after it."""
+    """Draws the labelled images, and reads each once: one that cannot be read is known before the work, not after it."""
     if options.few_shot is None:
         return None
     drawn = read_few_shot(options.few_shot, options.shots, prepared.good, seed=options.seed, say=say)
-    return _Labelled(prepared.resized(drawn.paths, options.image_size).stacked(), drawn.defective)
+    images = prepared.resized(drawn.paths, options.image_size)
+    for _ in images:
+        pass
+    return _Labelled(images, drawn.defective)
 
 
 def _set_apart(prepared: Prepared, options: PcaOptions) -> tuple[list[Path], list[Path]]:
@@ -140,12 +150,33 @@ def _grid(options: PcaOptions, images: int) -> Grid:
     )
 
 
-def _require_fewer(components: int | None, images: int, which: str) -> None:
+def _require_fewer(
+    components: int | None, images: int, which: str, hint: str = "lower --components or give more images"
+) -> None:
     if components is not None and components >= images:
-        raise InputError(
-            f"{components} components of {images} {which}; expected fewer components than images: lower --components or give "
-            "more images"
-        )
+        raise InputError(f"{components} components of {images} {which}; expected fewer components than images: {hint}")
+
+
+def _require_fewer_than_fitted(components: int | None, fitted: int, set_apart: int) -> None:
+    """As above, where good images may be set apart: with components given, only sigma is left to choose by them."""
+    which, hints = "images that are fitted", ["lower --components", "give more images"]
+    if set_apart:
+        which += f", {set_apart} of {fitted + set_apart} being set apart to choose sigma by"
+    if components is not None and fitted <= components < fitted + set_apart:
+        hints.append("give --sigma as well, which frees them")
+    _require_fewer(components, fitted, which, " or ".join(hints))
+
+
+def _require_memory(channels: int, size_px: int, components: int) -> None:
+    """Refuses a fit and a choice that would not fit into memory, before the images are read for them."""
+    pixels = channels * size_px**2
+    held = (components + 1) * pixels * np.dtype(np.float32).itemsize
+    require(
+        # The fit has given back all but the components and the mean when the choice begins.
+        max(principal_components.working_bytes(pixels, components), held + component_choice.working_bytes(pixels)),
+        f"a fit of {components} components of {'RGB' if channels == 3 else 'grey'} images of {size_px} x {size_px} px",
+        "lower --components or --image-size",
+    )
 
 
 def _describe(components: PrincipalComponents, sigma: float, chosen: str) -> str:

@@ -10,6 +10,7 @@ from flawline.runtime.errors import InputError
 from flawline.runtime.images import list_images
 
 _GOOD = "good"
+_LAYOUTS = f"a folder with test/{_GOOD} and test/KIND (the MVTec layout), or with {_GOOD} and KIND"
 
 
 class Labelled(NamedTuple):
@@ -28,11 +29,13 @@ def read_labelled(folder: Path) -> Labelled:
     """Lists a folder in the MVTec layout: `test/good` and `test/KIND`, or these folders themselves.
 
     Raises:
-        InputError: It is no such folder, or one of the two kinds has no image.
+        InputError: It does not exist or is no such folder, or one of the two kinds has no image.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder} {'is a file' if folder.exists() else 'does not exist'}; expected {_LAYOUTS}")
     root = folder / "test" if (folder / "test").is_dir() else folder
     if not (root / _GOOD).is_dir():
-        raise InputError(f"{folder} holds no folder test/{_GOOD}; expected the MVTec layout: test/{_GOOD}, test/KIND")
+        raise InputError(f"{folder} holds no folder test/{_GOOD} or {_GOOD}; expected {_LAYOUTS}")
     good = list_images(root / _GOOD)
     kinds = sorted(kind for kind in root.iterdir() if kind.is_dir() and kind.name != _GOOD)
     defective = [path for kind in kinds for path in list_images(kind)]

@@ -8,6 +8,7 @@ from flawline.export.options import default_threads
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import SMALLEST_SIDE_PX
 from flawline.runtime.kernels import MOST_THREADS
+from flawline.runtime.kernels.pse import MOST_SIGMA_PX
 
 MOST_SIDE_PX = 4096
 # At a quarter of a side, taps of 2 sigma to either side are as wide as the image: what is then left is its mean.
@@ -52,7 +53,7 @@ class ReconstructionOptions:
         if self.sigma is not None and not (math.isfinite(self.sigma) and 0 <= self.sigma <= self.widest_sigma):
             raise InputError(
                 f"--sigma is {self.sigma:g} px for images of {self.image_size} px; expected 0 (each pixel by itself) to "
-                f"{self.widest_sigma:g}, where the Gaussian is as wide as the image"
+                f"{self.widest_sigma:g}, {self._what_bounds_sigma}"
             )
         if not 0 <= self.seed < 1 << 63:
             raise InputError(f"--seed is {self.seed}; expected 0 to 2^63 - 1")
@@ -61,8 +62,14 @@ class ReconstructionOptions:
 
     @property
     def widest_sigma(self) -> float:
-        """The largest sigma that makes sense in these images, px."""
-        return self.image_size / _WIDEST_SHARE
+        """The largest sigma that makes sense in these images, and that the error is computed with, px."""
+        return min(self.image_size / _WIDEST_SHARE, MOST_SIGMA_PX)
+
+    @property
+    def _what_bounds_sigma(self) -> str:
+        if self.widest_sigma == MOST_SIGMA_PX:
+            return "the widest Gaussian that the error is computed with"
+        return "where the Gaussian is as wide as the image"
 
 
 @dataclass(frozen=True, kw_only=True)

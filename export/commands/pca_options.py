@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flawline.export.commands.options import chosen
 from flawline.export.fitting import Say
 from flawline.export.reconstruction_options import PcaOptions
+from flawline.runtime.errors import InputError
 from flawline.runtime.images import list_images
 
 if TYPE_CHECKING:
@@ -42,9 +43,13 @@ def fit_pca(options: argparse.Namespace, say: Say) -> "Bundle":
         say: Takes each line that tells what is being done.
 
     Raises:
-        FlawlineError: As for `fit_pca_bundle`.
+        FlawlineError: As for `fit_pca_bundle`, or an option would have no effect.
     """
     from flawline.export.fit_pca import fit_pca_bundle
 
+    if options.shots is not None and options.few_shot is None:
+        raise InputError(
+            f"--shots {options.shots} without --few-shot; expected the folder that they are drawn from as well"
+        )
     made = PcaOptions(**chosen(PcaOptions, options))
     return fit_pca_bundle(list_images(Path(options.good)), options.out, made, say)

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from flawline.calibration.component_choice import (
     choose_by_labels,
     choose_without_labels,
     grid_scores,
+    working_bytes,
 )
 from flawline.calibration.principal_components import principal_components
 from flawline.runtime.errors import InputError
@@ -220,3 +223,31 @@ def test_more_components_than_were_fitted_are_left_out_or_refused(fitted):
     assert Grid().up_to(20).components == [1, 2, 4, 8, 16]
     with pytest.raises(InputError, match=r"\[32\] components to try of 16"):
         choose_without_labels(fitted, good(4, 5), Grid((32,)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_memory_does_not_grow_with_the_images_and_is_what_is_announced(channels):
+    shape = (96, 96, channels)[: 2 + (channels > 1)]
+    images = np.random.default_rng(0).integers(0, 256, (60, *shape), np.uint8)
+    fitted = principal_components(images[:20], 8)
+    grid, peaks = Grid((1, 8), (0.0, 1.0)), []
+    choose_without_labels(fitted, images[:5], grid)  # modules are imported at the first call
+    tracemalloc.start()
+    try:
+        for count in (5, 60):
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            choose_without_labels(fitted, images[:count], grid)
+            peaks.append(tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+    needed = working_bytes(images[0].size)
+    assert abs(peaks[1] - peaks[0]) < 0.1 * needed
+    assert 0.5 * needed <= peaks[1] <= needed + 20_000
+
+
+def test_a_score_does_not_depend_on_the_images_beside_it(fitted):
+    images = flawed(3, 4)
+    scores = grid_scores(fitted, images, GRID)
+    for index in range(4):
+        np.testing.assert_array_equal(grid_scores(fitted, images[index : index + 1], GRID)[..., 0], scores[..., index])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from flawline.__main__ import main
+from flawline.runtime import memory
 from flawline.runtime.images import list_images, read_image, write_image
 
 
@@ -77,8 +78,50 @@ def test_labelled_examples_all_of_which_are_fitted_are_refused(good_tiles, label
     assert "all of which are among those of the fit" in refused(capsys, tmp_path, good_tiles, "--few-shot", folder)
 
 
+LAYOUTS = "expected a folder with test/good and test/KIND (the MVTec layout), or with good and KIND"
+
+
 def test_a_folder_of_labelled_images_that_is_none_is_refused(good_tiles, tmp_path, capsys):
-    assert "expected" in refused(capsys, tmp_path, good_tiles, "--few-shot", tmp_path / "nowhere")
+    def line(folder):
+        return refused(capsys, tmp_path, good_tiles, "--few-shot", folder)
+
+    assert f"{tmp_path / 'nowhere'} does not exist; {LAYOUTS}" in line(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    assert f"{tmp_path / 'file'} is a file; {LAYOUTS}" in line(tmp_path / "file")
+    (tmp_path / "empty").mkdir()
+    assert f"{tmp_path / 'empty'} holds no folder test/good or good; {LAYOUTS}" in line(tmp_path / "empty")
+
+
+def test_a_folder_of_labelled_images_that_is_none_is_refused_before_good_ones_are_read(with_bad, tmp_path, capsys):
+    list_images(with_bad)[0].write_bytes(b"no image")
+    assert "does not exist" in refused(capsys, tmp_path, with_bad, "--few-shot", tmp_path / "nowhere")
+
+
+def test_shots_of_no_folder_are_refused(good_tiles, tmp_path, capsys):
+    assert "--shots 5 without --few-shot; expected the folder" in refused(capsys, tmp_path, good_tiles, "--shots", 5)
+
+
+def test_images_that_are_set_apart_are_told_where_they_are_missed(good_tiles, tmp_path, capsys):
+    line = refused(capsys, tmp_path, good_tiles, "--components", 36)
+    assert "36 components of 33 images that are fitted, 8 of 41 being set apart to choose sigma by; " in line
+    assert "or give --sigma as well, which frees them" in line
+    line = refused(capsys, tmp_path, good_tiles, "--components", 41)
+    assert "8 of 41 being set apart" in line
+    assert "--sigma" not in line
+    assert fit(good_tiles, tmp_path / "a.flaw", "--components", 36, "--sigma", 1) == 0
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_fit_that_memory_does_not_hold_is_refused(labels, good_tiles, labelled_tiles, tmp_path, capsys, monkeypatch):
+    # 9 matrices of 2 x 4 directions, and 64 MB.
+    needed = 9 * 2 * 4 * 4 * 48 * 48 + (64 << 20)
+    words = ("--components", 4, *(("--few-shot", labelled_tiles) if labels else ()))
+    monkeypatch.setattr(memory, "available_bytes", lambda: needed - 1)
+    line = refused(capsys, tmp_path, good_tiles, *words)
+    assert "a fit of 4 components of grey images of 48 x 48 px needs about 0.1 GB of memory" in line
+    assert line.endswith("; lower --components or --image-size")
+    monkeypatch.setattr(memory, "available_bytes", lambda: needed)
+    assert fit(good_tiles, tmp_path / "a.flaw", *words) == 0
 
 
 @pytest.fixture
@@ -132,6 +175,11 @@ def test_a_labelled_image_of_another_mode_is_named(good_tiles, labelled_tiles, t
 def test_a_sigma_that_cannot_be_is_refused(sigma, good_tiles, tmp_path, capsys):
     line = refused(capsys, tmp_path, good_tiles, f"--sigma={sigma}")
     assert "for images of 48 px; expected 0 (each pixel by itself) to 12, where the Gaussian is as wide" in line
+
+
+def test_a_sigma_that_the_error_is_not_computed_with_is_refused(good_tiles, tmp_path, capsys):
+    words = ("--image-size=4096", "--sigma=1001")
+    assert "expected 0 (each pixel by itself) to 1000, the widest" in refused(capsys, tmp_path, good_tiles, *words)
 
 
 @pytest.mark.parametrize("size", [15, 4097, -1])

@@ -59,7 +59,7 @@ def test_thresholds_and_p_values_are_those_of_the_map(fitted, kind, good_tiles):
     assert (len(scores), scores.dtype) == (19, np.float32)
     assert bundle.manifest.threshold.score == scores.max()
     assert bundle.p_value(float(scores[-1])) == pytest.approx(2 / 20)
-    with Detector.open(fitted[0].path, map=kind) as detector:
+    with Detector.open(fitted[0].path, backend="onnxruntime", map=kind) as detector:
         held_out = [detector(read_image(path)).score for path in list_images(good_tiles)]
     # Those of the held-out images are among those of all.
     assert np.isin(scores, np.array(held_out, np.float32)).all()
