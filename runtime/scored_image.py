@@ -47,4 +47,4 @@ class ScoredImage(msgspec.Struct, frozen=True):
         """One line for people."""
         count = len(self.regions)
         where = f"  {count} region{'s' * (count != 1)}" if count else ""
-        return f"{self.verdict:6}  score {self.score:8.4f}  p {self.p_value:.4f}  {self.image}{where}"
+        return f"{self.verdict:6}  score {self.score:#11.6g}  p {self.p_value:.4f}  {self.image}{where}"

@@ -74,7 +74,7 @@ def _about(manifest: AnyManifest) -> str:
         )
     fact = manifest.reconstruction
     sigma = f", sigma {manifest.map.sigma:g} px" if fact.map == "pse" else ""
-    return f"{manifest.network.name}, reconstruction by {fact.components} components, {size}, {fact.map}{sigma}"
+    return f"{manifest.network.name}, reconstruction from {fact.title}, {size}, {fact.map}{sigma}"
 
 
 def _text(manifest: AnyManifest, evaluation: Evaluation) -> str:
@@ -104,7 +104,7 @@ def _text(manifest: AnyManifest, evaluation: Evaluation) -> str:
             kind.kind,
             kind.images,
             kind.rejected,
-            f"{kind.median_score:.3f}",
+            f"{kind.median_score:.4g}",
             "" if kind.image_auroc is None else f"{kind.image_auroc:.4f}",
         )
         for kind in evaluation.kinds

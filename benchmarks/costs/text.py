@@ -19,7 +19,7 @@ def detector(manifest: AnyManifest, frames: int, *, dimension: bool) -> str:
             what = f"d = {manifest.projection.dimension}, {what} ({manifest.gaussian.form})"
     else:
         fact = manifest.reconstruction
-        what = f"{fact.components} components, map {fact.map}"
+        what = f"{fact.title}, map {fact.map}"
         if fact.map == "pse":
             what += f" of sigma {manifest.map.sigma:g} px"
     return (

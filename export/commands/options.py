@@ -117,7 +117,10 @@ def add_proximity(parser: argparse.ArgumentParser) -> None:
     """Declares the Gaussian of the proximally sensitive error. None has a default here: each detector has its own."""
     group = parser.add_argument_group("proximally sensitive error", "with --detector pca-pse and autoencoder")
     group.add_argument(
-        "--sigma", metavar="PX", type=float, help="standard deviation of its Gaussian, px of --image-size; 0 for none"
+        "--sigma",
+        metavar="PX",
+        type=float,
+        help="standard deviation of its Gaussian, px of --image-size; 0 for none (default: chosen for pca-pse, 0.5 for autoencoders)",
     )
     group.add_argument(
         "--unscaled",

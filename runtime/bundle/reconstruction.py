@@ -46,6 +46,13 @@ class Reconstruction(msgspec.Struct, frozen=True, kw_only=True):
     chosen: Text
     """How the components and the map's sigma were chosen."""
 
+    @property
+    def title(self) -> str:
+        """What images are rebuilt from."""
+        if self.kind == "autoencoder":
+            return f"a bottleneck of {self.components} value{'s' * (self.components != 1)}"
+        return f"{self.components} principal component{'s' * (self.components != 1)}"
+
 
 class ReconstructionManifest(Manifest, frozen=True, kw_only=True, tag_field="detector", tag="reconstruction"):
     """The whole of manifest.json for a reconstruction detector."""

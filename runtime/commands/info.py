@@ -108,7 +108,8 @@ def _rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
 
 def _network_rows(manifest: "AnyManifest") -> Iterator[tuple[str, str]]:
     network, received = manifest.network, manifest.input
-    yield "Network", f"{network.name}, {network.precision}, features of {', '.join(network.layers)}"
+    gives = f"features of {', '.join(network.layers)}" if manifest.detector == "padim" else "reconstruction"
+    yield "Network", f"{network.name}, {network.precision}, {gives}"
     if network.weights.random:
         yield "  weights", "RANDOM: drawn, not trained. This bundle measures time; its scores mean nothing"
     else:
@@ -168,12 +169,11 @@ def _padim_rows(manifest: "PadimManifest") -> Iterator[tuple[str, str]]:
 def _reconstruction_rows(manifest: "ReconstructionManifest") -> Iterator[tuple[str, str]]:
     fact = manifest.reconstruction
     if fact.kind == "pca":
-        yield "Detector", f"{manifest.detector}: from {fact.components} principal components of the good images"
+        yield "Detector", f"{manifest.detector}: from {fact.title} of the good images"
+        yield "  chosen", fact.chosen
     else:
-        rebuilt = f"by a {fact.architecture} autoencoder with a bottleneck of {fact.components} values"
-        yield "Detector", f"{manifest.detector}: {rebuilt}"
+        yield "Detector", f"{manifest.detector}: by a {fact.architecture} autoencoder with {fact.title}"
         yield "Training", f"{fact.epochs} epochs of {fact.loss}, the weights of epoch {fact.best_epoch}"
-    yield "Chosen", fact.chosen
     taps = "taps of sum 1" if fact.normalised else "taps of equation 4"
     for kind, threshold in fact.maps.items():
         smoothing = f", sigma {manifest.map.sigma:g} px, {taps}" if kind == "pse" else ""

@@ -50,8 +50,11 @@ def test_evaluate_measures_the_map_that_is_asked_for(
 @pytest.mark.parametrize(
     ("words", "about"),
     [
-        ([], "convolutional, reconstruction by 16 components, map 24 x 20, error\n"),
-        (["--map", "pse"], "convolutional, reconstruction by 16 components, map 24 x 20, pse, sigma 1.5 px\n"),
+        ([], "convolutional, reconstruction from a bottleneck of 16 values, map 24 x 20, error\n"),
+        (
+            ["--map", "pse"],
+            "convolutional, reconstruction from a bottleneck of 16 values, map 24 x 20, pse, sigma 1.5 px\n",
+        ),
     ],
 )
 def test_evaluate_says_what_it_measured(
@@ -69,7 +72,7 @@ def test_latency_tells_stages_and_memory_and_leaves_out_what_is_of_mahalanobis_d
     words += ["--json", str(record), "--backends", "onnxruntime"]
     assert main(["bench", "latency", str(rebuilt), *words]) == 0
     out = capsys.readouterr().out
-    assert "convolutional at 24 x 20, 16 components, map pse of sigma 1.5 px, 6 frames in turn" in out
+    assert "convolutional at 24 x 20, a bottleneck of 16 values, map pse of sigma 1.5 px, 6 frames in turn" in out
     assert "peak memory of `flawline score`" in out
     assert "factors" not in out
     assert "inverses" not in out

@@ -85,7 +85,6 @@ def test_info_says_how_images_are_rebuilt_and_which_maps_there_are(
     for fact in (
         "Detector               reconstruction: by a convolutional autoencoder with a bottleneck of 16 values",
         "Training               12 epochs of mse, the weights of epoch 9",
-        "Chosen                 given\n",
         "24 x 20 px grey (height x width), area; good images of 24 x 20 px",
         "error (default): threshold 90\n",
         "pse: threshold 30, sigma 1.5 px, taps of sum 1\n",

@@ -48,7 +48,7 @@ def test_json_says_what_the_detector_says(through, image, capsys):
 
 def test_text_is_one_line_per_image(through, image, capsys):
     _, out, _ = run(capsys, through, image)
-    assert out == f"reject  score 200.0000  p 0.5000  {image}  1 region\n"
+    assert out == f"reject  score     200.000  p 0.5000  {image}  1 region\n"
 
 
 @pytest.mark.parametrize("any_size", [[], ["--any-size"]])
