@@ -11,7 +11,7 @@ from flawline.detectors.training_memory import training_bytes
 from flawline.runtime.errors import InputError
 
 MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
 import numpy as np
 from flawline.detectors.autoencoders import build_autoencoder
@@ -20,7 +20,9 @@ from flawline.detectors.training_images import ArrayImages
 from flawline.detectors.training_options import TrainingOptions
 
 def peak():
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not ru_maxrss, which a process inherits from the one that started it.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 def run(size, batch):
     images = np.random.default_rng(0).integers(0, 256, (3 * batch // 2, size, size), np.uint8)
