@@ -1,14 +1,12 @@
 """Good images to a bundle of an autoencoder that was trained on them."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 from flawline.detectors.autoencoder import Autoencoder, ImageShape
 from flawline.detectors.autoencoders import build_autoencoder
 from flawline.detectors.checkpoint import require_place
+from flawline.detectors.torch_threads import torch_threads
 from flawline.detectors.training import TrainingResult, train
 from flawline.detectors.training_images import ArrayImages, FileImages
 from flawline.detectors.training_memory import training_bytes
@@ -54,7 +52,7 @@ def fit_autoencoder_bundle(
     if options.checkpoint is not None:
         require_place(options.checkpoint)
     prepared = prepare(images, out, options, say)
-    with _threads(options.threads):
+    with torch_threads(options.threads):
         network, result = _trained(prepared, options, say)
         saliency = any(kind in SALIENCIES for kind in options.maps)
         detector = Reconstructor(
@@ -119,14 +117,3 @@ def _describe(result: TrainingResult, options: AutoencoderOptions) -> str:
         return line
     further = "" if options.checkpoint is None else f", which go on from {options.checkpoint},"
     return f"{line}, and still falling: more --epochs{further} would reconstruct better"
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Lets torch compute with so many threads, on whose number the bits of a training depend."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -210,16 +210,11 @@ def _pretrain(accuracies: Iterator[Accuracy], report: _Report) -> None:
 @contextmanager
 def _limited(threads: int) -> Iterator[None]:
     """Lets the libraries compute with so many threads."""
-    import torch
+    from flawline.detectors.torch_threads import torch_threads
 
-    before = torch.get_num_threads()
     use_threads(threads)
-    torch.set_num_threads(threads)
-    try:
-        with threadpoolctl.threadpool_limits(threads, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(before)
+    with torch_threads(threads), threadpoolctl.threadpool_limits(threads, user_api="blas"):
+        yield
 
 
 def _seed(text: str) -> int:

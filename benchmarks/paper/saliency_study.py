@@ -5,12 +5,10 @@ Maps are of the test set, whose digits 5 to 9 are novel to it.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from flawline.benchmarks.paper.mnist import SIDE_PX, Digits
 from flawline.benchmarks.paper.saliency_comparison import Maps, SeedResult, compare
@@ -18,6 +16,7 @@ from flawline.benchmarks.paper.saliency_maps import graph_of, maps_of
 from flawline.benchmarks.paper.saliency_options import GROUPS, StudyOptions
 from flawline.detectors.autoencoder import Autoencoder
 from flawline.detectors.autoencoders import build_autoencoder
+from flawline.detectors.torch_threads import torch_threads
 from flawline.detectors.training import TrainingResult, train
 from flawline.detectors.training_images import ArrayImages
 from flawline.runtime.errors import InputError
@@ -64,7 +63,7 @@ def run(
         if not len(images):
             raise InputError(f"no {name} digit to test on; expected some of 0 to 4 (normal) and of 5 to 9 (novel)")
     normal = train_digits.of(GROUPS["normal"])
-    with _threads(options.threads):
+    with torch_threads(options.threads):
         for seed in range(options.seed, options.seed + options.seeds):
             images = _drawn(normal, options.train_images, seed)
             say(f"seed {seed}: training on {len(images)} normal digits, at most {options.epochs} epochs")
@@ -125,14 +124,3 @@ def _drawn(normal: Images, count: int | None, seed: int) -> Images:
     if count > len(normal):
         raise InputError(f"--train-images {count}: {len(normal)} normal digits are there; ask for fewer")
     return normal[np.sort(np.random.default_rng(seed).permutation(len(normal))[:count])]
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Lets torch compute with so many threads, on whose number the bits of a training depend."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
