@@ -43,6 +43,7 @@ MEANING = {
     "end_to_end": "the detector's call, from frame to result",
     "cpu_ns": "processor time of all threads of the process during the call, mean over frames",
     "floor": "time to read the packed factors once at the fastest plain read of the same bytes in the same run",
+    "basis_floor": "time to read the principal components twice, in float32, at the fastest plain read of as many bytes in the same run",
     "batches": "stages of a call with one frame, and of a call with several divided by their number",
     "bundle_bytes": "manifest, graph, statistics and golden frames of this precision alone",
     "peak_memory_bytes": "largest resident size of `flawline score BUNDLE IMAGE` in a process of its own, one thread",

@@ -5,9 +5,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from flawline.benchmarks.costs.ways import Setup, Way
 from flawline.calibration.woodbury import Form
-from flawline.runtime.bundle import Bundle, read
+from flawline.runtime.bundle import Bundle, ReconstructionManifest, read
 from flawline.runtime.errors import FlawlineError
 from flawline.runtime.kernels import read_bandwidth
 from flawline.runtime.precisions import Precision
@@ -96,6 +98,25 @@ class Floor:
     floor_ns: float
 
 
+@dataclass(frozen=True)
+class BasisFloor:
+    """The least that the network could take, if nothing but its principal components had to be read.
+
+    Attributes:
+        precision: Of the network.
+        threads: Threads that read.
+        basis_bytes: Of the components in float32, as engines hold them.
+        bytes_per_second: Fastest of several plain reads of as many bytes in this run.
+        floor_ns: The time of two reads: of one into the coefficients, and of one back.
+    """
+
+    precision: Precision
+    threads: int
+    basis_bytes: int
+    bytes_per_second: float
+    floor_ns: float
+
+
 def footprint(way: Way, image: Path) -> Footprint:
     """Weighs a detector.
 
@@ -133,6 +154,15 @@ def floor(bundle: Bundle, *, threads: int) -> Floor:
     fastest = max(read_bandwidth(bundle.statistics["factors"], threads) for _ in range(_BANDWIDTH_READS))
     stored = factor_bytes(bundle)
     return Floor(bundle.manifest.network.precision, threads, stored, fastest, 1e9 * stored / fastest)
+
+
+def basis_floor(manifest: ReconstructionManifest, *, threads: int) -> BasisFloor:
+    """Measures how fast the principal components of a detector can be read at all."""
+    received = manifest.input
+    values = manifest.reconstruction.components * received.channels * received.height * received.width
+    basis = np.full(values, 1, np.float32)
+    fastest = max(read_bandwidth(basis, threads) for _ in range(_BANDWIDTH_READS))
+    return BasisFloor(manifest.network.precision, threads, basis.nbytes, fastest, 2e9 * basis.nbytes / fastest)
 
 
 def peak_memory_bytes(way: Way, image: Path, *, backend: str | None = None) -> int:

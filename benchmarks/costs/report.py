@@ -44,28 +44,29 @@ def everything(subject: Subject, *, thread_counts: Sequence[int], runs: int) -> 
         AutoPeak(precision, footprint.peak_memory_bytes(way, subject.image, backend="auto"))
         for precision, way in one_each.items()
     ]
-    measured, residents, floors, batched = [], [], [], []
+    measured, residents, floors, basis_floors, batched = [], [], [], [], []
     for threads in thread_counts:
         found, resident = stages.measure(subject.ways, subject.frames, threads=threads, runs=runs)
         measured.append(found)
         residents.append(resident)
-        floors += [
-            footprint.floor(bundle, threads=threads)
-            for bundle in bundles.values()
-            if isinstance(bundle.manifest, PadimManifest)
-        ]
+        for bundle in bundles.values():
+            if isinstance(bundle.manifest, PadimManifest):
+                floors.append(footprint.floor(bundle, threads=threads))
+            elif bundle.manifest.reconstruction.kind == "pca":
+                basis_floors.append(footprint.basis_floor(bundle.manifest, threads=threads))
         rounds = max(runs // _FRAMES_PER_BATCH_ROUND, 1)
         batched += [batches.measure(way, subject.frames, threads=threads, rounds=rounds) for way in subject.ways]
     latencies = [one for found in measured for one in found]
     lines = [line for found in measured for line in (*text.latencies(found), "")]
     lines += [*text.batches(batched), ""]
-    lines += text.floors(floors, latencies)
+    lines += [*text.floors(floors, latencies), *text.basis_floors(basis_floors, latencies)]
     lines += text.resident(residents)
     lines += ["", *text.footprints(weighed, automatic, subject.bundle.manifest)]
     results = {
         "latency": [flat(one, "setup") for one in latencies],
         "batches": [flat(one, "setup") for one in batched],
         "floor": [asdict(one) for one in floors],
+        "basis_floor": [asdict(one) for one in basis_floors],
         "memory": [asdict(one) for one in residents],
         "footprints": [flat(one, "setup") for one in weighed],
         "auto_peaks": [asdict(one) for one in automatic],

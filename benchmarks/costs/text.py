@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from flawline.benchmarks.costs.batches import Batch
 from flawline.benchmarks.costs.dimensions import Cost, unbeaten
-from flawline.benchmarks.costs.footprint import AutoPeak, Floor, Footprint
+from flawline.benchmarks.costs.footprint import AutoPeak, BasisFloor, Floor, Footprint
 from flawline.benchmarks.costs.stages import STAGES, Latency, Resident
 from flawline.benchmarks.tables import table
 from flawline.benchmarks.timing import Timing
@@ -56,16 +56,32 @@ def latencies(measured: Sequence[Latency]) -> Iterator[str]:
 def floors(found: Sequence[Floor], measured: Sequence[Latency]) -> Iterator[str]:
     """The kernel of each precision, at its fastest, against the least that memory allows."""
     for floor in found:
-        kernel = min(
-            one.stages["kernel"].p50_ns
-            for one in measured
-            if (one.setup.precision, one.threads) == (floor.precision, floor.threads)
-        )
+        kernel = _fastest("kernel", floor, measured)
         yield (
             f"kernel floor, {floor.precision}, threads: {floor.threads}: {floor.factor_bytes / 1e6:.2f} MB of factors at "
             f"{floor.bytes_per_second / 1e9:.1f} GB/s are {floor.floor_ns / 1e6:.3f} ms; the whole kernel stage takes "
             f"{kernel / floor.floor_ns:.2f} times that"
         )
+
+
+def basis_floors(found: Sequence[BasisFloor], measured: Sequence[Latency]) -> Iterator[str]:
+    """The network of principal components, at its fastest, against the least that memory allows."""
+    for floor in found:
+        network = _fastest("network", floor, measured)
+        yield (
+            f"network floor, {floor.precision}, threads: {floor.threads}: {floor.basis_bytes / 1e6:.2f} MB of principal components, "
+            f"read twice at {floor.bytes_per_second / 1e9:.1f} GB/s, are {floor.floor_ns / 1e6:.3f} ms; the whole network stage takes "
+            f"{network / floor.floor_ns:.2f} times that"
+        )
+
+
+def _fastest(stage: str, floor: Floor | BasisFloor, measured: Sequence[Latency]) -> float:
+    """The smallest median of a stage, ns, of the floor's precision and threads."""
+    return min(
+        one.stages[stage].p50_ns
+        for one in measured
+        if (one.setup.precision, one.threads) == (floor.precision, floor.threads)
+    )
 
 
 def batches(found: Sequence[Batch]) -> Iterator[str]:

@@ -79,7 +79,7 @@ def test_latency_tells_stages_and_memory_and_leaves_out_what_is_of_mahalanobis_d
     found = json.loads(record.read_text())
     assert found["settings"]["detector"]["reconstruction"]["map"] == "pse"
     results = found["results"]
-    assert results["floor"] == []
+    assert (results["floor"], results["basis_floor"]) == ([], [])
     calibrated, rejected = results["latency"]
     assert (calibrated["dimension"], calibrated["precision"], calibrated["engine"]) == (16, "fp32", "onnxruntime")
     assert set(calibrated["stages"]) == {"resize", "network", "kernel", "regions"}
@@ -115,3 +115,22 @@ def test_what_makes_no_sense_is_refused_in_one_line(
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_latency_of_principal_components_is_told_beside_the_time_to_read_them_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(__file__).parents[1] / "golden" / "bundle_1_4"
+    opened = read(path)
+    for number, golden in enumerate(opened.golden):
+        write_image(tmp_path / f"{number}.png", golden.frame)
+    record = tmp_path / "latency.json"
+    words = ["--images", str(tmp_path), "--threads", "1", "--runs", "6", "--json", str(record)]
+    assert main(["bench", "latency", str(path), *words, "--backends", "onnxruntime"]) == 0
+    assert "of principal components, read twice at" in capsys.readouterr().out
+    results = json.loads(record.read_text())["results"]
+    (floor,) = results["basis_floor"]
+    facts = opened.manifest
+    values = facts.input.channels * facts.input.height * facts.input.width
+    assert floor["basis_bytes"] == 4 * facts.reconstruction.components * values
+    assert floor["floor_ns"] == pytest.approx(2e9 * floor["basis_bytes"] / floor["bytes_per_second"])
