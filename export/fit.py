@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flawline.calibration.good_images import check_images
-from flawline.calibration.split import draw, split
 from flawline.export.converting import running
 from flawline.export.draft import describe, draft, require_memory
 from flawline.export.features import Exported, export_features, open_backbone, projected_dimension
@@ -72,7 +71,7 @@ def fit_bundle(
 
 def _fit(images: Sequence[Path], out: Path, options: FitOptions, labelled: Labelled | None, say: Say) -> bundles.Bundle:
     # Refuses an impossible rate or an empty folder before any image is decoded.
-    _split(images, options)
+    options.split(images)
     backbone = open_backbone(
         options.backbone,
         layers=options.layers,
@@ -87,7 +86,7 @@ def _fit(images: Sequence[Path], out: Path, options: FitOptions, labelled: Label
     good = check_images(images, skip_bad=options.skip_bad)
     for line in good.bad:
         say(f"left out: {line}")
-    chosen = _split(good.paths, options)
+    chosen = Images(*options.split(good.paths))
     say(
         f"{len(chosen.fitted)} good images to fit, {len(chosen.held_out)} held out for a threshold that rejects at most "
         f"{options.false_reject_rate:.1%} of good images"
@@ -143,16 +142,3 @@ def _float_detector(
         ) as scorer:
             scores = scores._replace(image_auroc=labelled_auroc(scorer, labelled))
     return FloatDetector(exported, fitted.manifest, scores, labelled)
-
-
-def _split(images: Sequence[Path], options: FitOptions) -> Images:
-    fitted, held_out = split(
-        images,
-        false_reject_rate=options.false_reject_rate,
-        calibration_images=options.calibration_images,
-        group_by=options.group_by,
-        seed=options.seed,
-    )
-    if options.fit_images is not None:
-        fitted = draw(fitted, options.fit_images, options.seed)
-    return Images(fitted, held_out)

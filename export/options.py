@@ -2,11 +2,13 @@
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from flawline.calibration import projections
+from flawline.calibration.split import draw, split
 from flawline.calibration.statistics import StatisticsOptions
 from flawline.runtime.errors import InputError
 from flawline.runtime.kernels import MOST_THREADS, Upsampling
@@ -61,7 +63,52 @@ class WebOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitOptions:
+class ImageOptions:
+    """What a fit of any detector does with the good images.
+
+    Attributes:
+        false_reject_rate: Wanted share of good images that are rejected.
+        calibration_images: Good images held out for the threshold; a fifth, or what the rate needs, if None.
+        fit_images: So many images are fitted, drawn at random from those not held out; all of them if None.
+        group_by: Regular expression on file names; images of one group stay on one side of the split.
+        skip_bad: Go on without images that cannot be read.
+        seed: Seed of the split and every other draw.
+        threads: Threads that compute.
+    """
+
+    false_reject_rate: float = 0.05
+    calibration_images: int | None = None
+    fit_images: int | None = None
+    group_by: str | None = None
+    skip_bad: bool = False
+    seed: int = 0
+    threads: int = field(default_factory=default_threads)
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that no images could make sense of."""
+        if not 0 <= self.seed < 1 << 63:
+            raise InputError(f"seed is {self.seed}; expected 0 to 2^63 - 1")
+        if not 1 <= self.threads <= MOST_THREADS:
+            raise InputError(f"threads is {self.threads}; expected 1 to {MOST_THREADS}")
+
+    def split(self, images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+        """Good images to fit, and those held out for the threshold.
+
+        Raises:
+            InputError: They are too few, or the rate or the expression cannot be.
+        """
+        fitted, held_out = split(
+            images,
+            false_reject_rate=self.false_reject_rate,
+            calibration_images=self.calibration_images,
+            group_by=self.group_by,
+            seed=self.seed,
+        )
+        return fitted if self.fit_images is None else draw(fitted, self.fit_images, self.seed), held_out
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions(ImageOptions):
     """Everything that shapes a bundle besides the images.
 
     Attributes:
@@ -79,13 +126,6 @@ class FitOptions:
         smoothing_px: Standard deviation of the Gaussian that smooths the map, in pixels of the network's input.
         precision: Of the network.
         statistics: How the good images are modelled.
-        false_reject_rate: Wanted share of good images that are rejected.
-        calibration_images: Good images held out for the threshold; a fifth, or what the rate needs, if None.
-        fit_images: So many images are fitted, drawn at random from those not held out; all of them if None.
-        group_by: Regular expression on file names; images of one group stay on one side of the split.
-        skip_bad: Go on without images that cannot be read.
-        seed: Seed of the projection, the split and every other draw.
-        threads: Threads that compute.
     """
 
     backbone: str = "efficientnet-lite0"
@@ -102,23 +142,13 @@ class FitOptions:
     smoothing_px: float = 12.0
     precision: Precision = "fp32"
     statistics: StatisticsOptions = field(default_factory=StatisticsOptions)
-    false_reject_rate: float = 0.05
-    calibration_images: int | None = None
-    fit_images: int | None = None
-    group_by: str | None = None
-    skip_bad: bool = False
-    seed: int = 0
-    threads: int = field(default_factory=default_threads)
 
     def __post_init__(self) -> None:
         """Refuses numbers that no images could make sense of."""
-        if not 0 <= self.seed < 1 << 63:
-            raise InputError(f"seed is {self.seed}; expected 0 to 2^63 - 1")
+        super().__post_init__()
         if not 0 <= self.smoothing_px <= 1000:
             raise InputError(f"smoothing is {self.smoothing_px} px; expected 0 (none) to 1000")
         if self.dimension is not None and self.dimension < 1:
             raise InputError(
                 f"dimension is {self.dimension}; expected 1 or more, up to the channels of the layers (--dim)"
             )
-        if not 1 <= self.threads <= MOST_THREADS:
-            raise InputError(f"threads is {self.threads}; expected 1 to {MOST_THREADS}")

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from flawline.calibration import conformal
 from flawline.calibration.good_images import GoodImages, check_images
 from flawline.calibration.resized_images import ResizedImages
-from flawline.calibration.split import draw, split
 from flawline.export import reconstruction_parity
 from flawline.export.fitting import Say, evenly, frames, golden_frames, score
 from flawline.export.graph import INPUT
@@ -115,11 +114,11 @@ def prepare(images: Sequence[Path], out: Path, options: ReconstructionOptions, s
     """
     bundles.require_free(out)
     # Refuses an impossible rate before any image is decoded.
-    _split(images, options)
+    options.split(images)
     good = check_images(images, skip_bad=options.skip_bad)
     for line in good.bad:
         say(f"left out: {line}")
-    fitted, held_out = _split(good.paths, options)
+    fitted, held_out = options.split(good.paths)
     say(
         f"{len(fitted)} good images to fit, {len(held_out)} held out for a threshold that rejects at most "
         f"{options.false_reject_rate:.1%} of good images"
@@ -251,16 +250,3 @@ def _calibrated(
         reconstruction=msgspec.structs.replace(manifest.reconstruction, maps=maps),
         parity=parity,
     )
-
-
-def _split(images: Sequence[Path], options: ReconstructionOptions) -> tuple[list[Path], list[Path]]:
-    fitted, held_out = split(
-        images,
-        false_reject_rate=options.false_reject_rate,
-        calibration_images=options.calibration_images,
-        group_by=options.group_by,
-        seed=options.seed,
-    )
-    if options.fit_images is not None:
-        fitted = draw(fitted, options.fit_images, options.seed)
-    return fitted, held_out

@@ -1,13 +1,12 @@
 """What shapes the bundle of a reconstruction detector besides the images."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from flawline.export.options import default_threads
+from flawline.export.options import ImageOptions
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import SMALLEST_SIDE_PX
-from flawline.runtime.kernels import MOST_THREADS
 from flawline.runtime.kernels.pse import MOST_SIGMA_PX
 
 MOST_SIDE_PX = 4096
@@ -16,7 +15,7 @@ _WIDEST_SHARE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructionOptions:
+class ReconstructionOptions(ImageOptions):
     """What all of these detectors have in common.
 
     Attributes:
@@ -24,28 +23,15 @@ class ReconstructionOptions:
         sigma: Standard deviation of the Gaussian of the proximally sensitive error, px of that size; None leaves it to the
             detector.
         normalised: Whether its taps are scaled to sum 1, so that errors of different sigma compare; else equation 4.
-        false_reject_rate: Wanted share of good images that are rejected.
-        calibration_images: Good images held out for the threshold; a fifth, or what the rate needs, if None.
-        fit_images: So many images are fitted, drawn at random from those not held out; all of them if None.
-        group_by: Regular expression on file names; images of one group stay on one side of the split.
-        skip_bad: Go on without images that cannot be read.
-        seed: Seed of the split and every other draw.
-        threads: Threads that compute.
     """
 
     image_size: int = 128
     sigma: float | None = None
     normalised: bool = True
-    false_reject_rate: float = 0.05
-    calibration_images: int | None = None
-    fit_images: int | None = None
-    group_by: str | None = None
-    skip_bad: bool = False
-    seed: int = 0
-    threads: int = field(default_factory=default_threads)
 
     def __post_init__(self) -> None:
         """Refuses numbers that no images could make sense of."""
+        super().__post_init__()
         if not SMALLEST_SIDE_PX <= self.image_size <= MOST_SIDE_PX:
             raise InputError(
                 f"--image-size is {self.image_size} px; expected {SMALLEST_SIDE_PX} to {MOST_SIDE_PX}, such as 128"
@@ -55,10 +41,6 @@ class ReconstructionOptions:
                 f"--sigma is {self.sigma:g} px for images of {self.image_size} px; expected 0 (each pixel by itself) to "
                 f"{self.widest_sigma:g}, {self._what_bounds_sigma}"
             )
-        if not 0 <= self.seed < 1 << 63:
-            raise InputError(f"--seed is {self.seed}; expected 0 to 2^63 - 1")
-        if not 1 <= self.threads <= MOST_THREADS:
-            raise InputError(f"--threads is {self.threads}; expected 1 to {MOST_THREADS}")
 
     @property
     def widest_sigma(self) -> float:

@@ -1,5 +1,6 @@
 """Frames to anomaly maps and scores, for detectors whose network takes a whole frame at once."""
 
+import abc
 import time
 from collections.abc import Sequence
 from typing import TypeVar
@@ -7,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from flawline.runtime.bundle.manifest import Manifest
+from flawline.runtime.bundle.manifest import AnyManifest, Manifest
 from flawline.runtime.errors import FlawlineError, InputError
 from flawline.runtime.extractor import FeatureExtractor
 from flawline.runtime.memory import require
@@ -15,7 +16,7 @@ from flawline.runtime.memory import require
 _S = TypeVar("_S", bound="FrameScorer")
 
 
-class FrameScorer:
+class FrameScorer(abc.ABC):
     """Frames to anomaly maps and scores: the part of a detector that needs no threshold.
 
     Each kind of detector has a class of its own, which says what is made of the network's outputs. Everything is
@@ -33,7 +34,7 @@ class FrameScorer:
         timings_ns: Nanoseconds that each stage of the last call took.
     """
 
-    def __init__(self, features: bytes, manifest: Manifest, *, backend: str, threads: int, batch: int) -> None:
+    def __init__(self, features: bytes, manifest: AnyManifest, *, backend: str, threads: int, batch: int) -> None:
         self._extractor = FeatureExtractor(
             features,
             manifest.input,
@@ -93,6 +94,7 @@ class FrameScorer:
         require_finite(scores)
         return scores.tolist(), anomaly_maps
 
+    @abc.abstractmethod
     def _score(
         self, outputs: Sequence[npt.NDArray[np.float32]], maps: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
@@ -105,7 +107,6 @@ class FrameScorer:
         Returns:
             float32 (B,), the score of each frame: the maximum of its map.
         """
-        raise NotImplementedError
 
     def close(self) -> None:
         """Frees the engine; closing again does nothing."""

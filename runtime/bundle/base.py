@@ -1,6 +1,6 @@
 """What manifest.json says of every detector, and the files that it speaks of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -88,11 +88,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def detector(self) -> str:
         """The kind of the detector."""
         return str(self.__struct_config__.tag)
-
-    @property
-    def output_channels(self) -> Sequence[int]:
-        """Channels of each output of the network."""
-        raise NotImplementedError
 
     @property
     def score_tensor(self) -> str:
