@@ -122,7 +122,7 @@ def test_a_dimension_that_memory_does_not_suffice_for_is_refused_before_any_othe
                 "--fit-images",
                 "9",
             ],
-            "together with --dims, --backbone, --fit-images, --factors: nothing is fitted",
+            "together with --dims, --fit-images, --backbone, --factors: nothing is fitted",
         ),
         (["latency", "{bundle}", "--images", "{good}", "--form", "triangle"], "together with --form: nothing"),
         (["latency", "{bundle}", "--images", "{good}", "--weights", "random"], "together with --weights: nothing"),
