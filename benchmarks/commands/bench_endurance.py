@@ -34,6 +34,7 @@ from flawline.runtime.engines import fastest_engine
 from flawline.runtime.errors import InputError
 from flawline.runtime.files import make_folder
 from flawline.runtime.images import read_image
+from flawline.runtime.web.geometry import Geometry
 
 MEANING = {
     "intervals": "parts of the run: minutes of web until the end, lines lost, largest resident memory seen and peak of the process (KiB), "
@@ -85,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
     """Streams, tells every interval, and judges."""
     environment = describe()
     bundle = read(args.bundle).select(args.precision)
+    # A bundle for no web, or one without such strips, is refused before an engine is tried and anything is said.
+    Geometry.of(bundle.padim).resized(args.strip_lines)
     lines = read_image(args.lines)
     plan = Plan(
         args.line_rate,

@@ -88,6 +88,24 @@ def test_what_is_too_small_is_refused(options, message, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("bundle_1_4", "is a bundle of a reconstruction detector; this needs one of PaDiM"),
+        ("bundle_1_0", "the bundle is one for pictures; expected one that `flawline fit --web` made"),
+    ],
+)
+def test_a_bundle_for_no_web_is_refused_before_anything_is_said(name, message, tmp_path, capsys):
+    pictures = Path(__file__).parents[2] / "golden" / name
+    write_image(tmp_path / "web.png", texture(200, 160))
+    words = ["--lines", str(tmp_path / "web.png"), *QUICK, "--folder", str(tmp_path / "work")]
+    assert main(["bench", "endurance", str(pictures), *words]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert message in said.err
+    assert not (tmp_path / "work").exists()
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "x"])
 def test_numbers_that_make_no_sense_are_refused(value, capsys):
     with pytest.raises(SystemExit) as exit_:
