@@ -34,6 +34,7 @@ from flawline.runtime.errors import InputError
 
 DIMENSION = 100
 MEANING = {
+    "dimension": "projected dimension d; or, of a reconstruction, principal components or values of the bottleneck",
     "resize": "frame in memory to the network's uint8 input",
     "network": "the graph: normalisation, network, projection; or the reconstruction of the frame",
     "kernel": "upsampling and sum over scales, Mahalanobis distances, smoothing, maximum, copy of the map; or, of a "

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from flawline.benchmarks.costs.ways import Setup, Way
 from flawline.benchmarks.timing import Timing, rotation
 from flawline.runtime import Detector
+from flawline.runtime.progress import progress
 
 FRAMES_OF_A_BATCH = 8
 _STAGES = ("network", "kernel")
@@ -36,6 +37,16 @@ class Batch:
     batched: dict[str, Timing]
     kernel_times_cheaper: float
 
+    @property
+    def timings(self) -> dict[str, Timing]:
+        """All that the table shows, by name."""
+        of = {"alone": self.alone, f"in a batch of {self.frames}": self.batched}
+        return {
+            f"{self.setup.name}, threads {self.threads}, {stage} {where}": timings[stage]
+            for where, timings in of.items()
+            for stage in _STAGES
+        }
+
 
 def measure(way: Way, frames: Sequence[NDArray[np.uint8]], *, threads: int, rounds: int) -> Batch:
     """Times one frame and a batch in turn, each after an untimed call of its own.
@@ -56,7 +67,13 @@ def measure(way: Way, frames: Sequence[NDArray[np.uint8]], *, threads: int, roun
             len(batch): partial(_call, several, batch),
         }
         taken = {count: np.empty((rounds, len(_STAGES)), np.int64) for count in calls}
-        for index, count in rotation(calls, _WARMUP_ROUNDS + rounds):
+        turns = progress(
+            rotation(calls, _WARMUP_ROUNDS + rounds),
+            total=(_WARMUP_ROUNDS + rounds) * len(calls),
+            label=f"batches, {way.setup.name}, threads {threads}",
+            unit="call",
+        )
+        for index, count in turns:
             calls[count]()
             stages = calls[count]()
             if index >= _WARMUP_ROUNDS:

@@ -7,12 +7,12 @@ from typing import Any
 from flawline.benchmarks.costs import batches, dimensions, footprint, stages, text
 from flawline.benchmarks.costs.dimensions import Cost
 from flawline.benchmarks.costs.footprint import AutoPeak, Factors
-from flawline.benchmarks.costs.stages import Latency
 from flawline.benchmarks.costs.subject import Subject
 from flawline.benchmarks.record import flat
 from flawline.benchmarks.timing import Timing
 from flawline.export.options import default_threads
-from flawline.runtime.bundle import PadimManifest, read
+from flawline.runtime.bundle import PadimManifest, ReconstructionManifest, read
+from flawline.runtime.progress import progress
 
 _FRAMES_PER_BATCH_ROUND = 4
 
@@ -24,7 +24,7 @@ class Report:
     Attributes:
         lines: To print.
         results: For JSON.
-        timings: By name, end to end.
+        timings: By name: end to end, and of batches.
         costs: By dimension, if that was asked for.
     """
 
@@ -38,11 +38,13 @@ def everything(subject: Subject, *, thread_counts: Sequence[int], runs: int) -> 
     """Time by stage, batches, bytes and memory of detectors of one dimension."""
     bundles = {way.setup.precision: read(way.bundle).select(way.setup.precision) for way in subject.ways}
     # First, since it is done soon and is what may fail.
-    weighed = [footprint.footprint(way, subject.image) for way in subject.ways]
+    weighed = [
+        footprint.footprint(way, subject.image) for way in progress(subject.ways, label="weighing", unit="detector")
+    ]
     one_each = {way.setup.precision: way for way in subject.ways}
     automatic = [
         AutoPeak(precision, footprint.peak_memory_bytes(way, subject.image, backend="auto"))
-        for precision, way in one_each.items()
+        for precision, way in progress(one_each.items(), label="weighing with every engine", unit="precision")
     ]
     measured, residents, floors, basis_floors, batched = [], [], [], [], []
     for threads in thread_counts:
@@ -52,7 +54,7 @@ def everything(subject: Subject, *, thread_counts: Sequence[int], runs: int) -> 
         for bundle in bundles.values():
             if isinstance(bundle.manifest, PadimManifest):
                 floors.append(footprint.floor(bundle, threads=threads))
-            elif bundle.manifest.reconstruction.kind == "pca":
+            elif isinstance(bundle.manifest, ReconstructionManifest) and bundle.manifest.reconstruction.kind == "pca":
                 basis_floors.append(footprint.basis_floor(bundle.manifest, threads=threads))
         rounds = max(runs // _FRAMES_PER_BATCH_ROUND, 1)
         batched += [batches.measure(way, subject.frames, threads=threads, rounds=rounds) for way in subject.ways]
@@ -71,7 +73,10 @@ def everything(subject: Subject, *, thread_counts: Sequence[int], runs: int) -> 
         "footprints": [flat(one, "setup") for one in weighed],
         "auto_peaks": [asdict(one) for one in automatic],
     }
-    return Report(lines, results, _timings(latencies))
+    timings = {f"{one.name}, threads {one.threads}": one.end_to_end for one in latencies}
+    for batch in batched:
+        timings |= batch.timings
+    return Report(lines, results, timings)
 
 
 def by_dimension(subject: Subject, *, thread_counts: Sequence[int], runs: int) -> Report:
@@ -91,7 +96,11 @@ def by_dimension(subject: Subject, *, thread_counts: Sequence[int], runs: int) -
         lines += text.dimensions(found)
         costs += found
     results = [flat(one.latency, "setup") | _besides(one) for one in costs]
-    return Report(lines, {"dimensions": results}, _timings([one.latency for one in costs]), costs)
+    timings = {
+        f"{one.latency.name}, d = {one.latency.setup.dimension}, threads {one.latency.threads}": one.latency.end_to_end
+        for one in costs
+    }
+    return Report(lines, {"dimensions": results}, timings, costs)
 
 
 def _besides(cost: Cost) -> dict[str, Any]:
@@ -100,7 +109,3 @@ def _besides(cost: Cost) -> dict[str, Any]:
         "unbeaten": cost.unbeaten,
         "gain_per_ms": cost.gain_per_ms,
     }
-
-
-def _timings(latencies: Sequence[Latency]) -> dict[str, Timing]:
-    return {f"{one.name}, d = {one.setup.dimension}, threads {one.threads}": one.end_to_end for one in latencies}

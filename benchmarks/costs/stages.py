@@ -14,6 +14,7 @@ from flawline.benchmarks.costs.ways import Setup, Way
 from flawline.benchmarks.environment import resident_memory_bytes
 from flawline.benchmarks.timing import Timing, rotation
 from flawline.runtime import Detector
+from flawline.runtime.progress import progress
 
 Frame = NDArray[np.uint8]
 Case = Literal["as calibrated", "rejected"]
@@ -105,7 +106,11 @@ def measure(
         opened = [(way, stack.enter_context(way.open(threads=threads))) for way in ways]
         timed = [_Timed(way, detector, case, runs) for (way, detector), case in itertools.product(opened, cases)]
         settled_rounds, settled_bytes = min(SETTLED_ROUNDS, runs), 0
-        for index, turn in rotation(timed, _WARMUP_ROUNDS + runs):
+        rounds = _WARMUP_ROUNDS + runs
+        turns = progress(
+            rotation(timed, rounds), total=rounds * len(timed), label=f"timing, threads {threads}", unit="frame"
+        )
+        for index, turn in turns:
             run = index - _WARMUP_ROUNDS
             if len(opened) > 1:
                 turn.prime(frames[(index + 1) % len(frames)])

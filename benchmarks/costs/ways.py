@@ -16,7 +16,7 @@ class Setup:
     """What tells one way from another in results.
 
     Attributes:
-        dimension: Projected dimension d; components of a reconstruction.
+        dimension: Projected dimension d; of a reconstruction principal components, or values of the bottleneck.
         precision: Of the network.
         engine: That runs it.
     """

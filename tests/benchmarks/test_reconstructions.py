@@ -71,7 +71,13 @@ def test_latency_tells_stages_and_memory_and_leaves_out_what_is_of_mahalanobis_d
     words = ["--images", str(labelled[0] / "test/good"), "--threads", "1", "--runs", "6", "--map", "pse"]
     words += ["--json", str(record), "--backends", "onnxruntime"]
     assert main(["bench", "latency", str(rebuilt), *words]) == 0
-    out = capsys.readouterr().out
+    out, said = capsys.readouterr()
+    stages = [f", {stage} {how}" for how in ("alone", "in a batch of 8") for stage in ("network", "kernel")]
+    for name in ("", ", rejected"):
+        assert f"warning: fp32 onnxruntime{name}, threads 1 may be unstable: only 6 runs\n" in said
+    for name in stages:
+        assert f"warning: fp32 onnxruntime, threads 1{name} may be unstable: only 1 runs\n" in said
+    assert "d = " not in out + said
     assert "convolutional at 24 x 20, a bottleneck of 16 values, map pse of sigma 1.5 px, 6 frames in turn" in out
     assert "peak memory of `flawline score`" in out
     assert "factors" not in out

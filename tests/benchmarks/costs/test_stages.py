@@ -12,7 +12,7 @@ from flawline.benchmarks.costs.ways import Way, engines_of, ways_of
 from flawline.benchmarks.fits import fit_from_float
 from flawline.export.addition import add_precision
 from flawline.export.fit import fit_bundle
-from flawline.runtime import Detector
+from flawline.runtime import Detector, progress
 from flawline.runtime.backends import installed
 from flawline.runtime.bundle import read
 from flawline.runtime.errors import InputError
@@ -91,6 +91,21 @@ def test_auto_is_weighed_once_per_precision_and_told_in_a_line(both, good):
     assert min(peaks) > 20
     line = "peak memory with --backend auto, which opens every engine for its trial"
     assert f"{line}: fp32 {peaks[0]:.0f}, int8 {peaks[1]:.0f} MB" in report.lines
+
+
+def test_what_takes_long_tells_how_far_it_is(both, good, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_SECONDS_PER_LINE", 0.0)
+    subject = from_bundle(both, good[0].parent, precisions=None, engines=["onnxruntime"])
+    everything(subject, thread_counts=[1], runs=8)
+    said = capsys.readouterr().err.splitlines()
+    for line in (
+        "weighing: detector 1 of 2",
+        "weighing with every engine: precision 1 of 2",
+        "timing, threads 1: frame 71 of 72",
+        "batches, fp32 onnxruntime, threads 1: call 9 of 10",
+        "batches, int8 onnxruntime, threads 1: call 9 of 10",
+    ):
+        assert said.count(line) == 1
 
 
 def test_auto_holds_the_memory_of_every_engine_that_it_tries(ways, good):
