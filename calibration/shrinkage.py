@@ -48,8 +48,15 @@ def shrink_each(
         assigned: int32 (P,), the Gaussian of each position.
         seed: Seed of the draw where there are more.
     """
-    estimate = estimators.oas if estimator == "oas" else estimators.ledoit_wolf
     generator = np.random.Generator(np.random.Philox(key=seed))
     for g, covariance in enumerate(mixture.covariance[:, 0]):
-        _, share = estimate(draw_embeddings(embeddings, np.flatnonzero(assigned == g), generator))
-        shrink(covariance, float(share))
+        shrink(
+            covariance,
+            estimated_share(estimator, draw_embeddings(embeddings, np.flatnonzero(assigned == g), generator)),
+        )
+
+
+def estimated_share(estimator: Estimator, vectors: npt.NDArray[np.floating]) -> float:
+    """How far the covariance of vectors (n, d) should be shrunk, 0 to 1."""
+    estimate = estimators.oas if estimator == "oas" else estimators.ledoit_wolf
+    return float(estimate(vectors)[1])

@@ -28,9 +28,13 @@ def regularisation(covariance: npt.NDArray[np.float64], epsilon: float, *, relat
     Raises:
         InputError: Epsilon is not a positive number, or the features do not vary at all.
     """
+    return regularisation_of(float(np.mean(np.diagonal(covariance, axis1=-2, axis2=-1))), epsilon, relative=relative)
+
+
+def regularisation_of(variance: float, epsilon: float, *, relative: bool) -> float:
+    """The same of the mean feature variance."""
     if not (np.isfinite(epsilon) and epsilon > 0):
         raise InputError(f"epsilon is {epsilon}; expected a positive number such as 0.01")
-    variance = float(np.mean(np.diagonal(covariance, axis1=-2, axis2=-1)))
     if not variance > 0:
         raise InputError("the features of the good images do not vary: are they copies of one image, or of one colour?")
     return epsilon * variance if relative else epsilon

@@ -1,0 +1,179 @@
+"""What the deep features of each class are like: a Gaussian, and the distance beyond which an image is none of the class.
+
+Source: the semi-supervised test of "Anomaly Detection in Image Datasets Using Convolutional Neural Networks, Center Loss,
+and Mahalanobis Distance" (2021), section II: mean and covariance per class, and as threshold the 97.5th percentile of the
+distances of the class's own images. Center loss draws a class together and ReLU leaves features at 0, so that covariances
+are small in some directions and nothing in others: what is added to them is relative to the mean feature variance.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from flawline.calibration.shrinkage import ESTIMATORS, Estimator, estimated_share, shrink
+from flawline.calibration.statistics import FACTOR_DTYPES, FactorType
+from flawline.calibration.whitening import empty_factors, packed_factors, regularisation_of
+from flawline.runtime.errors import InputError
+from flawline.runtime.kernels import Gaussians, mahalanobis
+
+PERCENTILE = 97.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassOptions:
+    """How the classes are modelled.
+
+    Attributes:
+        percentile: Of a class's own distances that is its threshold, between 0 and 100.
+        epsilon: Regularisation of every covariance.
+        epsilon_relative: Whether epsilon is relative to the mean feature variance, over all classes and features.
+        shrinkage: By what the covariance of a class with no more images than features is shrunk; others stay as they are.
+        factors: Type of the stored factors.
+    """
+
+    percentile: float = PERCENTILE
+    epsilon: float = 0.01
+    epsilon_relative: bool = True
+    shrinkage: Estimator = "ledoit-wolf"
+    factors: FactorType = "fp16"
+
+    def __post_init__(self) -> None:
+        """Refuses what no features could make sense of."""
+        if not 0 < self.percentile < 100:
+            raise InputError(f"percentile is {self.percentile}; expected a number between 0 and 100, such as 97.5")
+        if not (math.isfinite(self.epsilon) and self.epsilon > 0):
+            raise InputError(f"epsilon is {self.epsilon}; expected a positive number such as 0.01")
+        if self.shrinkage not in ESTIMATORS:
+            raise InputError(f"shrinkage '{self.shrinkage}'; expected {' or '.join(ESTIMATORS)}")
+
+
+@dataclass(frozen=True, eq=False)
+class ClassStatistics:
+    """The classes as their images show them.
+
+    Attributes:
+        gaussians: Of K outputs: output c is the distance to class c.
+        thresholds: float32 (K,), positive: farther than that is beyond the class.
+        shrunk: How many of the covariances were shrunk.
+        added: What was added to the diagonal of each.
+    """
+
+    gaussians: Gaussians
+    thresholds: npt.NDArray[np.float32]
+    shrunk: int
+    added: float
+
+
+def fit_classes(
+    features: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    options: ClassOptions | None = None,
+    *,
+    threads: int = 1,
+) -> ClassStatistics:
+    """Fits a Gaussian and a threshold to each class. Memory holds one covariance at a time beside the packed factors.
+
+    Args:
+        features: float32 (N, d), of the images that the classes are learnt from.
+        labels: int64 (N,), the class of each, 0 to K - 1.
+        classes: K names, for messages.
+        options: How they are modelled.
+        threads: Threads of the kernel.
+
+    Raises:
+        InputError: There is one class only, a class has one image or none, a label is out of range, features are not
+            finite or do not vary, or a covariance is singular.
+    """
+    options = options or ClassOptions()
+    count, dimension = len(classes), features.shape[1]
+    members = [features[labels == index] for index in range(count)]
+    _check(features, labels, classes, [len(own) for own in members])
+    variance = float(np.mean([own.var(axis=0, ddof=1, dtype=np.float64).mean() for own in members]))
+    added = regularisation_of(variance, options.epsilon, relative=options.epsilon_relative)
+    packed = empty_factors(count, dimension, None, FACTOR_DTYPES[options.factors])
+    means = np.empty((count, 1, dimension), np.float32)
+    shrunk = 0
+    for index, own in enumerate(members):
+        mean, covariance = class_moments(own)
+        if len(own) <= dimension:
+            shrink(covariance, estimated_share(options.shrinkage, own.astype(np.float64)))
+            shrunk += 1
+        one = packed_factors(covariance[None], added, packed.factors.dtype)
+        means[index, 0], packed.factors[index], packed.scales[index] = mean, one.factors[0], one.scales[0]
+        if packed.row_scales is not None and one.row_scales is not None:
+            packed.row_scales[index] = one.row_scales[0]
+    gaussians = Gaussians(
+        means=means,
+        factors=packed.factors[:, None],
+        scales=packed.scales[:, None],
+        assignment=np.arange(count, dtype=np.int32),
+        row_scales=None if packed.row_scales is None else packed.row_scales[:, None],
+    )
+    thresholds = np.array(
+        [
+            np.percentile(own_distances(gaussians, index, own, threads=threads), options.percentile)
+            for index, own in enumerate(members)
+        ],
+        np.float32,
+    )
+    for name, threshold in zip(classes, thresholds, strict=True):
+        if not threshold > 0:
+            raise InputError(f"the images of class '{name}' have the same features; expected images that differ")
+    return ClassStatistics(gaussians, thresholds, shrunk, added)
+
+
+def class_moments(features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean, float64 (d,), and unbiased covariance, float64 (d, d), of the features of one class, float32 (n, d)."""
+    exact = features.astype(np.float64)
+    mean = exact.mean(axis=0)
+    exact -= mean
+    return mean, exact.T @ exact / (len(exact) - 1)
+
+
+def own_distances(
+    gaussians: Gaussians, index: int, features: npt.NDArray[np.float32], *, threads: int = 1
+) -> npt.NDArray[np.float32]:
+    """Distances, float32 (n,), of features, float32 (n, d), to one class, by the kernel of the device."""
+    part = slice(index, index + 1)
+    of_class = Gaussians(
+        means=gaussians.means[part],
+        factors=gaussians.factors[part],
+        scales=gaussians.scales[part],
+        assignment=np.zeros(1, np.int32),
+        row_scales=None if gaussians.row_scales is None else gaussians.row_scales[part],
+    )
+    return mahalanobis(np.ascontiguousarray(features)[:, None], of_class, threads=threads)[:, 0]
+
+
+def class_scores(
+    gaussians: Gaussians,
+    thresholds: npt.NDArray[np.float32],
+    features: npt.NDArray[np.float32],
+    *,
+    threads: int = 1,
+) -> npt.NDArray[np.float32]:
+    """Scores, float32 (n,), of features, float32 (n, d): above 1, an image is beyond the threshold of every class.
+
+    The paper's test (equations 3 to 5), that an image is out of distribution if its distance exceeds the threshold of each
+    class, is that the smallest ratio of distance and threshold is above 1.
+    """
+    distances = mahalanobis(np.ascontiguousarray(features)[:, None], gaussians, threads=threads)
+    return np.asarray((distances / thresholds).min(axis=1), np.float32)
+
+
+def _check(
+    features: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], classes: Sequence[str], counts: Sequence[int]
+) -> None:
+    if len(classes) < 2:
+        raise InputError(f"{len(classes)} class ({', '.join(classes) or 'none'}); expected at least 2")
+    if labels.min(initial=0) < 0 or labels.max(initial=0) >= len(classes):
+        raise InputError(f"labels from {labels.min()} to {labels.max()}; expected 0 to {len(classes) - 1}")
+    for name, count in zip(classes, counts, strict=True):
+        if count < 2:
+            raise InputError(f"class '{name}' has {count} image{'s' * (count != 1)}; a covariance needs at least 2")
+    if not np.isfinite(features).all():
+        raise InputError("the network gives NaN or infinite features for these images; check weights and images")
