@@ -8,7 +8,7 @@ import msgspec
 
 from flawline.benchmarks.environment import Environment
 from flawline.benchmarks.timing import Timing
-from flawline.runtime.bundle import AnyManifest, PadimManifest
+from flawline.runtime.bundle import AnyManifest
 
 
 def result(
@@ -49,9 +49,8 @@ def flat(measured: Any, part: str) -> dict[str, Any]:
 
 def detector_facts(manifest: AnyManifest) -> dict[str, Any]:
     """What a measured detector is, for the settings of a benchmark. Files are known by name and hash, never by path."""
-    own = ("projection", "gaussian") if isinstance(manifest, PadimManifest) else ("reconstruction",)
-    parts = ("network", "input", "map", *own, "fit")
-    return {part: msgspec.to_builtins(getattr(manifest, part)) for part in parts}
+    parts = ("network", "input", "map", "projection", "gaussian", "reconstruction", "classifier", "fit")
+    return {part: msgspec.to_builtins(getattr(manifest, part)) for part in parts if hasattr(manifest, part)}
 
 
 def heading(environment: Environment, null: Timing | None = None) -> str:

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from flawline.calibration.gaussian import Tie
 from flawline.calibration.good_images import GoodImages, check_images
 from flawline.calibration.good_web import GoodWeb
 from flawline.calibration.shrinkage import Estimator
@@ -216,7 +217,7 @@ def _require_same_scores(scores: npt.NDArray[np.float32], bundle: bundles.Bundle
 def _options(manifest: facts.PadimManifest, factors: FactorType | None, form: Form | None) -> StatisticsOptions:
     model = manifest.gaussian
     return StatisticsOptions(
-        tie=model.tie,
+        tie=cast("Tie", model.tie),
         lane_px=model.lane_px,
         components=model.components,
         epsilon=model.epsilon,

@@ -7,7 +7,7 @@ from typing import Literal
 from flawline.detectors.autoencoders import AUTOENCODERS
 from flawline.detectors.training_options import TrainingOptions
 from flawline.export.reconstruction_options import ReconstructionOptions
-from flawline.runtime.bundle.manifest import MAP_KINDS, MapKind
+from flawline.runtime.bundle.manifest import RECONSTRUCTION_MAP_KINDS, ReconstructionMapKind
 from flawline.runtime.errors import InputError
 
 _PAPER_SIGMA_PX = 0.5  # Gudi and others, 2022, section 4.2
@@ -35,7 +35,7 @@ class AutoencoderOptions(ReconstructionOptions):
     network: str = "convolutional"
     bottleneck: int | None = None
     loss: Literal["mse", "pse"] = "mse"
-    maps: tuple[MapKind, ...] = ("error",)
+    maps: tuple[ReconstructionMapKind, ...] = ("error",)
     epochs: int = 100
     batch_size: int = 32
     learning_rate: float = 1e-3
@@ -54,9 +54,9 @@ class AutoencoderOptions(ReconstructionOptions):
                 f"--image-size is {self.image_size} px; expected a multiple of {stride}, the stride of the {self.network} "
                 "network"
             )
-        unknown = next((kind for kind in self.maps if kind not in MAP_KINDS), None)
+        unknown = next((kind for kind in self.maps if kind not in RECONSTRUCTION_MAP_KINDS), None)
         if unknown is not None:
-            raise InputError(f"--maps names '{unknown}'; expected some of {', '.join(MAP_KINDS)}")
+            raise InputError(f"--maps names '{unknown}'; expected some of {', '.join(RECONSTRUCTION_MAP_KINDS)}")
         if not self.maps or len(set(self.maps)) != len(self.maps):
             raise InputError(f"--maps is '{','.join(self.maps)}'; expected at least one kind, and none twice")
         if self.sigma is not None and "pse" not in (self.loss, *self.maps):

@@ -24,7 +24,7 @@ from flawline.export.reconstruction_options import ReconstructionOptions
 from flawline.export.reconstruction_parity import Reference
 from flawline.runtime import bundle as bundles
 from flawline.runtime.bundle import manifest as facts
-from flawline.runtime.bundle.reconstruction import score_tensor
+from flawline.runtime.bundle.base import score_tensor
 from flawline.runtime.reconstruction_scorer import ReconstructionScorer
 
 LAYOUT: Literal["nchw"] = "nchw"
@@ -90,7 +90,7 @@ class Reconstructor:
     kind: Literal["pca", "autoencoder"]
     architecture: str
     components: int
-    maps: Sequence[facts.MapKind]
+    maps: Sequence[facts.ReconstructionMapKind]
     sigma: float
     chosen: str
     fitted_on: Sequence[Path]
@@ -147,7 +147,7 @@ def finish(
         ResourceError: The disk is full.
     """
     manifest = draft(detector, images, options)
-    scores: dict[facts.MapKind, npt.NDArray[np.float32]] = {}
+    scores: dict[facts.ReconstructionMapKind, npt.NDArray[np.float32]] = {}
     reports: list[facts.Report] = []
     golden: list[bundles.Golden] = []
     checked = list(frames(evenly(images.held_out, _PARITY_IMAGES)))
@@ -239,7 +239,7 @@ def draft(detector: Reconstructor, images: Prepared, options: ReconstructionOpti
 
 def _calibrated(
     manifest: facts.ReconstructionManifest,
-    scores: dict[facts.MapKind, npt.NDArray[np.float32]],
+    scores: dict[facts.ReconstructionMapKind, npt.NDArray[np.float32]],
     parity: facts.Report,
 ) -> facts.ReconstructionManifest:
     rate, default = manifest.threshold.false_reject_rate, manifest.reconstruction.map

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from flawline.calibration.principal_components import PrincipalComponents
 from flawline.export import parity
-from flawline.runtime.bundle.manifest import MapKind, ReconstructionManifest, Report
+from flawline.runtime.bundle.manifest import ReconstructionManifest, ReconstructionMapKind, Report
 from flawline.runtime.extras import LazyModule
 from flawline.runtime.resizing import resize_into
 
@@ -26,10 +26,15 @@ else:
 Frame = npt.NDArray[np.uint8]
 Doubles = npt.NDArray[np.float64]
 
-TOLERANCES: dict[MapKind, float] = {"error": 1e-3, "pse": 1e-3, "saliency": 1e-3, "saliency-squared": 2e-3}
+TOLERANCES: dict[ReconstructionMapKind, float] = {
+    "error": 1e-3,
+    "pse": 1e-3,
+    "saliency": 1e-3,
+    "saliency-squared": 2e-3,
+}
 """Largest relative error of a score that passes; and, of a map of errors, that of any pixel, relative to the score."""
 
-SALIENCY_TOLERANCES: dict[MapKind, float] = {"saliency": 1e-4, "saliency-squared": 2e-4}
+SALIENCY_TOLERANCES: dict[ReconstructionMapKind, float] = {"saliency": 1e-4, "saliency-squared": 2e-4}
 """What 99 of 100 pixels of a saliency map must keep, relative to the score. Not all of them: where a unit is at the kink of
 its ReLU within what float32 can tell, the slope is either of two, and the pixels that it sees may differ by percents. At
 128 x 128 px that was so in one image of fifty."""

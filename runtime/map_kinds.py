@@ -1,11 +1,20 @@
-"""Kinds of anomaly map that are made of an image and its reconstruction."""
+"""Kinds of anomaly map, and of score, of the detectors that offer several."""
 
 from typing import Literal, get_args
 
-MapKind = Literal["error", "pse", "saliency", "saliency-squared"]
-"""The squared error; Proximally Sensitive Error; the slope of the mean squared error by each pixel; the square of that."""
+ReconstructionMapKind = Literal["error", "pse", "saliency", "saliency-squared"]
+"""Of an image and its reconstruction: the squared error; Proximally Sensitive Error; the slope of the mean squared error by
+each pixel; the square of that."""
+
+ScoreKind = Literal["mahalanobis", "head"]
+"""Of a classifier, whose map is the score alone: the smallest Mahalanobis distance to a class, in thresholds of that class;
+1 less the probability of being normal, by a second head."""
+
+MapKind = Literal[ReconstructionMapKind, ScoreKind]
+
+RECONSTRUCTION_MAP_KINDS: tuple[ReconstructionMapKind, ...] = get_args(ReconstructionMapKind)
 
 MAP_KINDS: tuple[MapKind, ...] = get_args(MapKind)
 
-SALIENCIES: tuple[MapKind, ...] = ("saliency", "saliency-squared")
+SALIENCIES: tuple[ReconstructionMapKind, ...] = ("saliency", "saliency-squared")
 """Those for which the network is run backwards as well."""

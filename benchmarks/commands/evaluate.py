@@ -15,7 +15,7 @@ from flawline.benchmarks.datasets import read_mvtec
 from flawline.benchmarks.evaluation import Evaluation, Scored, evaluate, score_items
 from flawline.benchmarks.tables import dumps, table
 from flawline.runtime import Detector
-from flawline.runtime.bundle import AnyManifest, PadimManifest, ReconstructionManifest
+from flawline.runtime.bundle import AnyManifest, ClassifierManifest, ManifestOfKinds, PadimManifest
 from flawline.runtime.commands.options import add_engine, add_map
 from flawline.runtime.progress import progress
 
@@ -49,7 +49,7 @@ def _json(detector: Detector, evaluation: Evaluation, scored: list[Scored]) -> s
     result["backend"] = detector.backend
     manifest = detector.bundle.manifest
     result["precision"] = manifest.network.precision
-    result["map"] = manifest.reconstruction.map if isinstance(manifest, ReconstructionManifest) else None
+    result["map"] = manifest.kind if isinstance(manifest, ManifestOfKinds) else None
     result["results"] = [
         {
             "path": str(one.item.path),
@@ -72,6 +72,8 @@ def _about(manifest: AnyManifest) -> str:
             f"{manifest.network.name}, {projection.kind} projection to {projection.dimension}, "
             f"{size}, epsilon {epsilon}, sigma {manifest.map.sigma:g} map px"
         )
+    if isinstance(manifest, ClassifierManifest):
+        return f"{manifest.network.name}, {len(manifest.classifier.classes)} classes, {manifest.kind}"
     fact = manifest.reconstruction
     sigma = f", sigma {manifest.map.sigma:g} px" if fact.map == "pse" else ""
     return f"{manifest.network.name}, reconstruction from {fact.title}, {size}, {fact.map}{sigma}"

@@ -8,13 +8,17 @@ from flawline.benchmarks.costs.footprint import AutoPeak, BasisFloor, Floor, Foo
 from flawline.benchmarks.costs.stages import STAGES, Latency, Resident
 from flawline.benchmarks.tables import table
 from flawline.benchmarks.timing import Timing
-from flawline.runtime.bundle import AnyManifest, PadimManifest
+from flawline.runtime.bundle import AnyManifest, ClassifierManifest, PadimManifest
 
 
 def detector(manifest: AnyManifest, frames: int, *, dimension: bool) -> str:
     """One line on what is measured, with or without what depends on the dimension."""
     if isinstance(manifest, PadimManifest):
         what = f"map {manifest.map.height} x {manifest.map.width}, {manifest.gaussian.factors} factors"
+        if dimension:
+            what = f"d = {manifest.projection.dimension}, {what} ({manifest.gaussian.form})"
+    elif isinstance(manifest, ClassifierManifest):
+        what = f"{len(manifest.classifier.classes)} classes, {manifest.gaussian.factors} factors"
         if dimension:
             what = f"d = {manifest.projection.dimension}, {what} ({manifest.gaussian.form})"
     else:

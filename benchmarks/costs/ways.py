@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flawline.runtime import Detector
 from flawline.runtime.backends import installed
-from flawline.runtime.bundle import MapKind, PadimManifest, read
+from flawline.runtime.bundle import MapKind, ReconstructionManifest, read
 from flawline.runtime.errors import InputError
 from flawline.runtime.precisions import ENGINES, Precision
 
@@ -61,10 +61,10 @@ def ways_of(bundle: Path, precision: Precision, engines: Sequence[str], kind: Ma
         InputError: It does not hold that precision, or does not offer that kind of anomaly map.
     """
     manifest = read(bundle).select(precision).with_map(kind).manifest
-    if isinstance(manifest, PadimManifest):
-        dimension = manifest.projection.dimension
-    else:
+    if isinstance(manifest, ReconstructionManifest):
         dimension = manifest.reconstruction.components
+    else:
+        dimension = manifest.projection.dimension
     return [Way(bundle, Setup(dimension, precision, engine), kind) for engine in engines]
 
 

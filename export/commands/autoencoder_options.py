@@ -8,7 +8,7 @@ from flawline.detectors.autoencoders import AUTOENCODERS
 from flawline.export.autoencoder_options import AutoencoderOptions
 from flawline.export.commands.options import chosen, words
 from flawline.export.fitting import Say
-from flawline.runtime.bundle.manifest import MAP_KINDS
+from flawline.runtime.bundle.manifest import RECONSTRUCTION_MAP_KINDS
 from flawline.runtime.images import list_images
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def add_autoencoder(parser: argparse.ArgumentParser) -> None:
         "--maps",
         metavar="A,B,...",
         type=words,
-        help=f"anomaly maps that the bundle offers, of {', '.join(MAP_KINDS)}; the first is the default one "
+        help=f"anomaly maps that the bundle offers, of {', '.join(RECONSTRUCTION_MAP_KINDS)}; the first is the default one "
         f"(default: {','.join(default.maps)})",
     )
 

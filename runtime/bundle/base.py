@@ -1,7 +1,7 @@
 """What manifest.json says of every detector, and the files that it speaks of."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import msgspec
 
@@ -14,6 +14,7 @@ from flawline.runtime.bundle.fields import (
     GoldenFacts,
     Input,
     Map,
+    MapThreshold,
     Network,
     Report,
     Text,
@@ -21,6 +22,7 @@ from flawline.runtime.bundle.fields import (
     Web,
 )
 from flawline.runtime.errors import InputError
+from flawline.runtime.map_kinds import MapKind
 from flawline.runtime.precisions import Precision
 
 FEATURES = "features.onnx"
@@ -55,6 +57,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _M = TypeVar("_M", bound="Manifest")
+_K = TypeVar("_K", bound="ManifestOfKinds")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,9 +120,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
                 f"the bundle holds no network in {precision}; expected {' or '.join(self.precisions)}"
                 f"{self._how_to_add(precision)}"
             )
-        chosen = msgspec.structs.asdict(self.variants[precision])
-        del chosen["features"]
-        return msgspec.structs.replace(self, variants={}, **chosen)
+        return msgspec.structs.replace(self, variants={}, **self._fields_of(self.variants[precision]))
 
     def file_names(self, precision: Precision) -> FileNames:
         """Names of the files of a precision that the bundle holds."""
@@ -127,5 +128,55 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             return FileNames(FEATURES, STATISTICS, GOLDEN)
         return variant_files(precision, self.variants[precision].features)
 
+    def _fields_of(self, variant: Variant) -> dict[str, Any]:
+        """What a variant puts in place of the manifest's own."""
+        fields = msgspec.structs.asdict(variant)
+        del fields["features"]
+        return fields
+
     def _how_to_add(self, precision: Precision) -> str:
         return ""
+
+
+class ManifestOfKinds(Manifest, frozen=True, kw_only=True):
+    """Of a detector that offers several kinds of anomaly map, each with a threshold and calibration scores of its own."""
+
+    kind_key: ClassVar[str]
+    """Where manifest.json says which is in use."""
+    kinds_key: ClassVar[str]
+    """Where it says which there are."""
+
+    @property
+    def kind(self) -> MapKind:
+        """The one in use."""
+        raise NotImplementedError
+
+    @property
+    def kinds(self) -> Mapping[MapKind, MapThreshold]:
+        """All that the bundle offers."""
+        raise NotImplementedError
+
+    @property
+    def score_tensor(self) -> str:
+        """Name of the tensor with the scores of the calibration images by the map in use."""
+        return score_tensor(self.kind)
+
+    def with_map(self: _K, kind: MapKind) -> _K:
+        """The same detector with another of its kinds of map.
+
+        Raises:
+            InputError: It does not offer that kind.
+        """
+        if kind not in self.kinds:
+            raise InputError(f"the bundle offers no map '{kind}'; expected {' or '.join(self.kinds)}")
+        threshold = msgspec.structs.replace(self.threshold, score=self.kinds[kind].score)
+        return msgspec.structs.replace(self, threshold=threshold, **self._fields_with(kind))
+
+    def _fields_with(self, kind: MapKind) -> dict[str, Any]:
+        """The fields that say which kind is in use."""
+        raise NotImplementedError
+
+
+def score_tensor(kind: MapKind) -> str:
+    """Name of the tensor with the scores of the calibration images by that map."""
+    return f"calibration_scores.{kind.replace('-', '_')}"

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flawline.runtime.bundle.manifest import AnyManifest, Manifest, PadimManifest, ReconstructionManifest, score_tensor
+from flawline.runtime.bundle.manifest import (
+    AnyManifest,
+    ClassifierManifest,
+    Manifest,
+    ManifestOfKinds,
+    PadimManifest,
+    ReconstructionManifest,
+    score_tensor,
+)
 from flawline.runtime.errors import BundleError
 from flawline.runtime.kernels import Gaussians, packed_size
 from flawline.runtime.kernels.packing import padded_rows
@@ -40,7 +48,7 @@ class Golden:
 _FACTORS = {"fp16": np.float16, "fp32": np.float32, "int8": np.int8}
 
 
-def gaussians(manifest: PadimManifest, tensors: Mapping[str, Array]) -> Gaussians:
+def gaussians(manifest: PadimManifest | ClassifierManifest, tensors: Mapping[str, Array]) -> Gaussians:
     """The Gaussians that the statistics of a bundle hold."""
     return Gaussians(
         means=tensors["means"],
@@ -74,18 +82,24 @@ def check_statistics(manifest: AnyManifest, tensors: Mapping[str, Array], where:
     Raises:
         BundleError: A tensor is missing, unknown, of another dtype or shape, not finite or out of range.
     """
-    expected = _padim_tensors(manifest) if isinstance(manifest, PadimManifest) else _score_tensors(manifest)
+    expected = _score_tensors(manifest)
+    if not isinstance(manifest, ReconstructionManifest):
+        expected |= _gaussian_tensors(manifest)
+    if isinstance(manifest, ClassifierManifest):
+        expected["class_thresholds"] = (np.float32, (manifest.gaussian.count,))
     _check_shapes(tensors, expected, where)
     _check_finite(tensors, where)
-    if isinstance(manifest, PadimManifest):
+    if not isinstance(manifest, ReconstructionManifest):
         _check_values(manifest, tensors, where)
+    if isinstance(manifest, ClassifierManifest):
+        _check_classes(tensors, where)
     for name in sorted(expected):
         scores = tensors[name]
         if name.startswith("calibration_scores") and np.any(scores[1:] < scores[:-1]):
             raise BundleError(f"{where}: tensor {name} is not in ascending order")
 
 
-def _padim_tensors(manifest: PadimManifest) -> dict[str, tuple[Any, tuple[int, ...]]]:
+def _gaussian_tensors(manifest: PadimManifest | ClassifierManifest) -> dict[str, tuple[Any, tuple[int, ...]]]:
     gaussian, projection = manifest.gaussian, manifest.projection
     groups, components, d = gaussian.count, gaussian.components, projection.dimension
     size = packed_size(d, gaussian.rank)
@@ -93,8 +107,7 @@ def _padim_tensors(manifest: PadimManifest) -> dict[str, tuple[Any, tuple[int, .
         "means": (np.float32, (groups, components, d)),
         "factors": (_FACTORS[gaussian.factors], (groups, components, size)),
         "scales": (np.float32, (groups, components)),
-        "assignment": (np.int32, (manifest.positions,)),
-        "calibration_scores": (np.float32, (manifest.threshold.calibration_images,)),
+        "assignment": (np.int32, (groups if gaussian.tie == "class" else manifest.positions,)),
     }
     if gaussian.factors == "int8":
         expected["row_scales"] = (np.float16, (groups, components, padded_rows(d, gaussian.rank)))
@@ -107,9 +120,12 @@ def _padim_tensors(manifest: PadimManifest) -> dict[str, tuple[Any, tuple[int, .
     return expected
 
 
-def _score_tensors(manifest: ReconstructionManifest) -> dict[str, tuple[Any, tuple[int, ...]]]:
+def _score_tensors(manifest: Manifest) -> dict[str, tuple[Any, tuple[int, ...]]]:
     shape = (manifest.threshold.calibration_images,)
-    return {score_tensor(kind): (np.float32, shape) for kind in manifest.reconstruction.maps}
+    names = [manifest.score_tensor]
+    if isinstance(manifest, ManifestOfKinds):
+        names = [score_tensor(kind) for kind in manifest.kinds]
+    return dict.fromkeys(names, (np.float32, shape))
 
 
 def check_golden(manifest: Manifest, tensors: Mapping[str, Array], where: str) -> list[Golden]:
@@ -199,7 +215,18 @@ def _check_finite(tensors: Mapping[str, Array], where: str) -> None:
             raise BundleError(f"{where}: tensor {name} holds NaN or infinity; expected finite numbers")
 
 
-def _check_values(manifest: PadimManifest, tensors: Mapping[str, Array], where: str) -> None:
+def _check_classes(tensors: Mapping[str, Array], where: str) -> None:
+    thresholds, assignment = tensors["class_thresholds"], tensors["assignment"]
+    if thresholds.min() <= 0:
+        raise BundleError(f"{where}: tensor class_thresholds holds {thresholds.min()}; expected numbers above 0")
+    if not np.array_equal(assignment, np.arange(assignment.size)):
+        raise BundleError(f"{where}: tensor assignment does not name the Gaussians in the order of their classes")
+    head = tensors.get(score_tensor("head"))
+    if head is not None and (head.min() < 0 or head.max() > 1):
+        raise BundleError(f"{where}: tensor {score_tensor('head')} is not of probabilities; expected numbers of 0 to 1")
+
+
+def _check_values(manifest: PadimManifest | ClassifierManifest, tensors: Mapping[str, Array], where: str) -> None:
     if tensors["scales"].min() <= 0:
         raise BundleError(f"{where}: tensor scales holds {tensors['scales'].min()}; expected numbers above 0")
     if "row_scales" in tensors and tensors["row_scales"].min() < 0:

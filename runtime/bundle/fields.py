@@ -8,7 +8,7 @@ from msgspec import Meta
 from flawline.runtime.precisions import Precision
 
 MAJOR = 1
-MINOR = 4
+MINOR = 5
 
 Side = Annotated[int, Meta(ge=1, le=1 << 20)]
 Count = Annotated[int, Meta(ge=1, le=1 << 31)]
@@ -147,6 +147,13 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
     false_reject_rate: Annotated[float, Meta(gt=0, lt=1)]
     score: NotNegative
     calibration_images: Count
+
+
+class MapThreshold(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes with one kind of map, of a detector that offers several."""
+
+    score: NotNegative
+    """The score from which a frame is rejected."""
 
 
 class Fit(msgspec.Struct, frozen=True, kw_only=True):

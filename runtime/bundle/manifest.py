@@ -1,4 +1,4 @@
-"""What manifest.json says, as types, and how it is read and written: see `fields`, `padim`, `reconstruction` and `rules`."""
+"""What manifest.json says, as types, and how it is read and written: see `fields`, `rules`, and a file per detector."""
 
 import msgspec
 
@@ -9,9 +9,12 @@ from flawline.runtime.bundle.base import (
     STATISTICS,
     FileNames,
     Manifest,
+    ManifestOfKinds,
     Variant,
+    score_tensor,
     variant_files,
 )
+from flawline.runtime.bundle.classifier import Classifier, ClassifierManifest, ClassifierVariant
 from flawline.runtime.bundle.fields import (
     MAJOR,
     MINOR,
@@ -25,6 +28,7 @@ from flawline.runtime.bundle.fields import (
     Input,
     LayerError,
     Map,
+    MapThreshold,
     Network,
     Output,
     Quantisation,
@@ -43,14 +47,19 @@ from flawline.runtime.bundle.padim import (
     Projection,
 )
 from flawline.runtime.bundle.reconstruction import (
-    MapThreshold,
     Reconstruction,
     ReconstructionManifest,
-    score_tensor,
 )
 from flawline.runtime.bundle.rules import AnyManifest, broken_rule
 from flawline.runtime.errors import BundleError, NewerFormatError
-from flawline.runtime.map_kinds import MAP_KINDS, SALIENCIES, MapKind
+from flawline.runtime.map_kinds import (
+    MAP_KINDS,
+    RECONSTRUCTION_MAP_KINDS,
+    SALIENCIES,
+    MapKind,
+    ReconstructionMapKind,
+    ScoreKind,
+)
 
 __all__ = [
     "FEATURES",
@@ -58,9 +67,13 @@ __all__ = [
     "MAJOR",
     "MAP_KINDS",
     "MINOR",
+    "RECONSTRUCTION_MAP_KINDS",
     "SALIENCIES",
     "STATISTICS",
     "AnyManifest",
+    "Classifier",
+    "ClassifierManifest",
+    "ClassifierVariant",
     "Count",
     "Edges",
     "FileEntry",
@@ -73,6 +86,7 @@ __all__ = [
     "Input",
     "LayerError",
     "Manifest",
+    "ManifestOfKinds",
     "Map",
     "MapKind",
     "MapThreshold",
@@ -84,7 +98,9 @@ __all__ = [
     "Quantisation",
     "Reconstruction",
     "ReconstructionManifest",
+    "ReconstructionMapKind",
     "Report",
+    "ScoreKind",
     "Sha256",
     "Shading",
     "Text",

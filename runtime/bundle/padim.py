@@ -24,7 +24,8 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
 class Gaussian(msgspec.Struct, frozen=True, kw_only=True):
     """The model of normal."""
 
-    tie: Literal["position", "column", "global"]
+    tie: Literal["position", "column", "global", "class"]
+    """What shares a Gaussian; `class` for one per class of a classifier, and for that alone."""
     lane_px: Count | None = None
     """Pixels across the web whose columns share a model; null for a model of each column's own."""
     count: Count

@@ -21,9 +21,9 @@ from flawline.runtime.bundle.manifest import (
     AnyManifest,
     FileEntry,
     Manifest,
+    ManifestOfKinds,
     MapKind,
     PadimManifest,
-    ReconstructionManifest,
     decode,
 )
 from flawline.runtime.errors import BundleError, InputError, NotABundleError
@@ -102,8 +102,8 @@ class Bundle:
             BundleError: Tensors of that precision contradict the manifest.
         """
         selected = _view(self._whole, precision or self._whole.manifest.network.precision)
-        if isinstance(self.manifest, ReconstructionManifest):
-            return selected.with_map(self.manifest.reconstruction.map)
+        if isinstance(self.manifest, ManifestOfKinds):
+            return selected.with_map(self.manifest.kind)
         return selected
 
     def with_map(self, kind: MapKind | None) -> "Bundle":
@@ -112,14 +112,15 @@ class Bundle:
         The golden scores and maps stay those of the map that the bundle was written with.
 
         Args:
-            kind: One that the bundle of a reconstruction detector offers; None for the one it was written with.
+            kind: One that the bundle of a reconstruction detector or a classifier offers; None for the one it was written
+                with.
 
         Raises:
             InputError: It does not offer that kind.
         """
-        written = self._whole.manifest
-        if isinstance(written, ReconstructionManifest):
-            return replace(self, manifest=written.with_map(kind or written.reconstruction.map))
+        written = self._whole.manifest.select(self.manifest.network.precision)
+        if isinstance(written, ManifestOfKinds):
+            return replace(self, manifest=written.with_map(kind or written.kind))
         if kind is not None:
             raise InputError(f"{self.path} is a bundle of PaDiM, which has one kind of anomaly map; received '{kind}'")
         return self

@@ -1,27 +1,14 @@
 """The manifest of a reconstruction detector: what differs from an image of good products rebuilt from it is anomalous."""
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
-from flawline.runtime.bundle.base import Manifest
-from flawline.runtime.bundle.fields import Count, NotNegative, Text
-from flawline.runtime.errors import InputError
-from flawline.runtime.map_kinds import MapKind
-
-
-def score_tensor(kind: MapKind) -> str:
-    """Name of the tensor with the scores of the calibration images by that map."""
-    return f"calibration_scores.{kind.replace('-', '_')}"
-
-
-class MapThreshold(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes with one kind of map."""
-
-    score: NotNegative
-    """The score from which a frame is rejected."""
+from flawline.runtime.bundle.base import ManifestOfKinds
+from flawline.runtime.bundle.fields import Count, MapThreshold, Text
+from flawline.runtime.map_kinds import MapKind, ReconstructionMapKind
 
 
 class Reconstruction(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,9 +19,9 @@ class Reconstruction(msgspec.Struct, frozen=True, kw_only=True):
     """`pca`, or the name of the autoencoder's network."""
     components: Count
     """Principal components, or values of the bottleneck."""
-    maps: Annotated[dict[MapKind, MapThreshold], Meta(min_length=1)]
+    maps: Annotated[dict[ReconstructionMapKind, MapThreshold], Meta(min_length=1)]
     """The kinds of map that the bundle offers."""
-    map: MapKind
+    map: ReconstructionMapKind
     """The one that is made unless another is asked for."""
     normalised: bool
     """Whether the taps of Proximally Sensitive Error are scaled to sum 1."""
@@ -54,8 +41,11 @@ class Reconstruction(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.components} principal component{'s' * (self.components != 1)}"
 
 
-class ReconstructionManifest(Manifest, frozen=True, kw_only=True, tag_field="detector", tag="reconstruction"):
+class ReconstructionManifest(ManifestOfKinds, frozen=True, kw_only=True, tag_field="detector", tag="reconstruction"):
     """The whole of manifest.json for a reconstruction detector."""
+
+    kind_key: ClassVar[str] = "reconstruction.map"
+    kinds_key: ClassVar[str] = "reconstruction.maps"
 
     reconstruction: Reconstruction
 
@@ -65,21 +55,14 @@ class ReconstructionManifest(Manifest, frozen=True, kw_only=True, tag_field="det
         return (self.input.channels, 1)[: len(self.network.outputs)]
 
     @property
-    def score_tensor(self) -> str:
-        """Name of the tensor with the scores of the calibration images by the map in use."""
-        return score_tensor(self.reconstruction.map)
+    def kind(self) -> MapKind:
+        """The kind of map in use."""
+        return self.reconstruction.map
 
-    def with_map(self, kind: MapKind) -> "ReconstructionManifest":
-        """The same detector with another of its kinds of map.
+    @property
+    def kinds(self) -> Mapping[MapKind, MapThreshold]:
+        """All kinds that the bundle offers."""
+        return dict(self.reconstruction.maps.items())
 
-        Raises:
-            InputError: It does not offer that kind.
-        """
-        offered = self.reconstruction.maps
-        if kind not in offered:
-            raise InputError(f"the bundle offers no map '{kind}'; expected {' or '.join(offered)}")
-        return msgspec.structs.replace(
-            self,
-            reconstruction=msgspec.structs.replace(self.reconstruction, map=kind),
-            threshold=msgspec.structs.replace(self.threshold, score=offered[kind].score),
-        )
+    def _fields_with(self, kind: MapKind) -> dict[str, Any]:
+        return {"reconstruction": msgspec.structs.replace(self.reconstruction, map=kind)}

@@ -19,7 +19,7 @@ from flawline.export.fit_autoencoder import fit_autoencoder_bundle
 from flawline.export.parity import ParityError
 from flawline.export.reconstruction_parity import TOLERANCES
 from flawline.runtime import Detector, memory
-from flawline.runtime.bundle.manifest import MAP_KINDS
+from flawline.runtime.bundle.manifest import RECONSTRUCTION_MAP_KINDS
 from flawline.runtime.errors import InputError, ResourceError
 from flawline.runtime.images import list_images, read_image, write_image
 
@@ -53,10 +53,10 @@ def test_bundle_says_what_was_trained_and_scores_like_torch_in_float64(
 def test_every_map_tells_other_digits_from_those_it_was_trained_on(
     ones: Path, digits: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]], tmp_path: Path
 ) -> None:
-    made = options(epochs=40, learning_rate=1e-2, maps=MAP_KINDS, sigma=1.0)
+    made = options(epochs=40, learning_rate=1e-2, maps=RECONSTRUCTION_MAP_KINDS, sigma=1.0)
     bundle = fit_autoencoder_bundle(list_images(ones), tmp_path / "ones.flaw", made)
     others = digits[1] != 1
-    for kind in MAP_KINDS:
+    for kind in RECONSTRUCTION_MAP_KINDS:
         with Detector.open(bundle.path, map=kind) as detector:
             scores = np.array([detector(frame).score for frame in digits[0]])
         # The largest error of single pixels says little of strokes of ink: one pixel off its edge is as wrong as can be.
