@@ -11,6 +11,7 @@ from flawline.runtime.bundle.manifest import PadimManifest, ReconstructionManife
 from flawline.runtime.errors import EngineError, InputError
 from flawline.runtime.frame_scorer import FrameScorer
 from flawline.runtime.gpu.device import Device
+from flawline.runtime.gpu.padim import PadimScoring
 from flawline.runtime.gpu.scorer import GpuScorer
 from flawline.runtime.precisions import ENGINES, GPU_ENGINES
 from flawline.runtime.reconstruction_scorer import ReconstructionScorer
@@ -144,9 +145,9 @@ def _open_gpu_scorer(bundle: Bundle, batch: int) -> GpuScorer:
         raise InputError(
             f"{bundle.path} is of a reconstruction detector, which runs on a CPU; take --backend {capable}"
         )
-    statistics = gaussians(bundle.manifest, bundle.statistics)
+    scoring = PadimScoring(bundle.manifest, gaussians(bundle.manifest, bundle.statistics))
     device = Device()
-    return GpuScorer(device, bundle.manifest, statistics, tensorrt_opener(bundle, device, batch=batch), batch=batch)
+    return GpuScorer(device, scoring, tensorrt_opener(bundle, device, batch=batch), batch=batch)
 
 
 def _require_built(bundle: Bundle, batch: int) -> None:

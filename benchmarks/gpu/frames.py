@@ -14,6 +14,7 @@ from flawline.calibration import projections
 from flawline.export.features import Backbone, Exported, export_features
 from flawline.runtime.bundle import manifest as facts
 from flawline.runtime.gpu.device import Device
+from flawline.runtime.gpu.padim import PadimScoring
 from flawline.runtime.gpu.pipeline import STAGES
 from flawline.runtime.gpu.room import needed_bytes
 from flawline.runtime.gpu.scorer import GpuScorer
@@ -167,11 +168,11 @@ class _Subject:
         generator = np.random.default_rng(0)
         self._frame = generator.integers(0, 256, (self.exported.height, self.exported.width, 3), np.uint8)
         manifest = random_manifest(self.exported, gaussians, case.factors)
-        self.gpu_bytes = needed_bytes(manifest, gaussians, 1)
+        scoring = PadimScoring(manifest, gaussians)
+        self.gpu_bytes = needed_bytes(scoring, 1)
         self.scorer = GpuScorer(
             device,
-            manifest,
-            gaussians,
+            scoring,
             lambda source, targets: engine(
                 self.exported, matrix, case.precision, 1, source, targets, capturable=case.graph
             ),

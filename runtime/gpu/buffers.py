@@ -1,7 +1,7 @@
 """Memory of a GPU and memory that it shares with the host: asked for before it is taken, and taken once."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,18 @@ def aligned(size_bytes: int) -> int:
     return -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 
+class Memory(Protocol):
+    """Where memory of a GPU is taken from: `Buffers`, or a `Counter` of what would be."""
+
+    def upload(self, array: npt.NDArray[Any]) -> int:
+        """See `Buffers.upload`."""
+
+    def allocate(self, size_bytes: int) -> int:
+        """See `Buffers.allocate`."""
+
+
 class Counter:
-    """Takes nothing and adds up what would be taken, by the methods of `Buffers` that take memory of the GPU.
+    """Takes nothing and adds up what would be taken.
 
     Attributes:
         bytes: So far.

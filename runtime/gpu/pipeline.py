@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from flawline.runtime.bundle.manifest import PadimManifest
 from flawline.runtime.errors import FlawlineError
 from flawline.runtime.extras import LazyModule
 from flawline.runtime.gpu.buffers import Buffers
@@ -17,10 +16,8 @@ from flawline.runtime.gpu.engine import GpuEngine
 from flawline.runtime.gpu.graph import Events, Graph
 from flawline.runtime.gpu.module import Kernels
 from flawline.runtime.gpu.programs import Program, Shapes, bytes_of, usual_bytes
+from flawline.runtime.gpu.scoring import Addresses, Scoring, output_bytes
 from flawline.runtime.gpu.stream import Stream
-from flawline.runtime.kernels import Gaussians
-from flawline.runtime.kernels.cuda.calls import Call, map_distances
-from flawline.runtime.kernels.cuda.image_calls import smooth
 
 if TYPE_CHECKING:
     import pycuda.driver as cuda
@@ -38,7 +35,7 @@ CAPTURE_ATTEMPTS = 3
 
 
 class EngineOpener(Protocol):
-    """Loads the feature graph into a GPU whose context is current."""
+    """Loads the network into a GPU whose context is current."""
 
     def __call__(self, input_address: int, output_addresses: tuple[int, ...]) -> GpuEngine:
         """Hands in the memory that the engine reads and writes; see `GpuEngine`."""
@@ -53,8 +50,7 @@ class Pipeline:
 
     Args:
         device: The GPU.
-        manifest: Of the bundle.
-        gaussians: Its statistics.
+        scoring: The kernels of the detector.
         open_engine: Loads the network.
         batch: Most frames at once.
 
@@ -66,16 +62,14 @@ class Pipeline:
         FlawlineError: The engine, or what the parts need, cannot be had. Nothing is kept then.
     """
 
-    def __init__(
-        self, device: Device, manifest: PadimManifest, gaussians: Gaussians, open_engine: EngineOpener, batch: int
-    ) -> None:
+    def __init__(self, device: Device, scoring: Scoring, open_engine: EngineOpener, batch: int) -> None:
         self._device = device
-        self._input = manifest.input
+        self._input = scoring.manifest.input
         self._programs: dict[Shapes, Program] = {}
         self._refusals = 0
         self._owned = ExitStack()
         try:
-            self._open(manifest, gaussians, open_engine, batch)
+            self._open(scoring, open_engine, batch)
         except BaseException:
             if device.is_dead():
                 abandon(self._owned)
@@ -84,8 +78,8 @@ class Pipeline:
             raise
         self.graph_refused = None if self.engine.capturable else f"{self.engine.name} cannot be captured"
 
-    def _open(self, manifest: PadimManifest, gaussians: Gaussians, open_engine: EngineOpener, batch: int) -> None:
-        own, frame_input, size = self._owned, manifest.input, (manifest.map.height, manifest.map.width)
+    def _open(self, scoring: Scoring, open_engine: EngineOpener, batch: int) -> None:
+        own, manifest, frame_input = self._owned, scoring.manifest, scoring.manifest.input
         self._stream = Stream()
         own.callback(self._stream.close)
         self._kernels = Kernels(self._device)
@@ -94,26 +88,19 @@ class Pipeline:
         own.callback(self._events.close)
         self._frames_memory, buffers = Buffers(self._device, self._stream), Buffers(self._device, self._stream)
         own.callback(buffers.free)
-        self._maps = buffers.exchange((batch, *size), np.float32)
+        self._maps = buffers.exchange((batch, manifest.map.height, manifest.map.width), np.float32)
         self._scores = buffers.exchange((batch,), np.float32, atomic=True)
 
         input_bytes = batch * frame_input.height * frame_input.width * frame_input.channels
         # Zeros, so that what is left of a batch when there are fewer frames is always the same.
         self._network_input = buffers.upload(np.zeros(input_bytes, np.uint8))
-        outputs = [(output.height, output.width) for output in manifest.network.outputs]
-        features = tuple(buffers.allocate(4 * batch * gaussians.dimension * h * w) for h, w in outputs)
-
-        upsampling, sigma = manifest.map.upsampling, manifest.map.sigma
-        self._distances = map_distances(gaussians, outputs, size, batch, buffers.upload, upsampling=upsampling)
-        self._distances.job["source"]["maps"]["data"][: len(features)] = features
-        self._smoothing = smooth(size, batch, sigma, buffers.upload)
-        distances = buffers.allocate(4 * batch * manifest.positions)
-        self._distances.job["work"]["distances"] = self._smoothing.job["maps"] = distances
-        self._smoothing.job["out"], self._smoothing.job["scores"] = self._maps.address, self._scores.address
+        outputs = tuple(buffers.allocate(size_bytes) for size_bytes in output_bytes(manifest, batch))
+        addresses = Addresses(self._network_input, outputs, self._maps.address, self._scores.address)
+        self._scoring = scoring.prepare(buffers, addresses, batch)
 
         own.callback(self._free_frames)
         self._take_frames(usual_bytes(frame_input, batch))
-        self.engine = open_engine(self._network_input, features)
+        self.engine = open_engine(self._network_input, outputs)
         own.callback(self.engine.close)
         # What it has run in the default stream meanwhile is not ordered before what runs here.
         self._device.driver.call("cuStreamSynchronize", None)
@@ -215,14 +202,6 @@ class Pipeline:
             else:
                 buffers.free()
             raise
-
-    def _scoring(self, count: int) -> tuple[Call, ...]:
-        """Distances and smoothing of the first maps of a batch."""
-        job = self._distances.job.copy()
-        job["work"]["frames"] = count
-        columns, rows, _ = self._smoothing.launch.grid
-        launch = self._smoothing.launch._replace(grid=(columns, rows, count))
-        return self._distances._replace(job=job), self._smoothing._replace(launch=launch)
 
     def _take_frames(self, size_bytes: int) -> None:
         """Takes memory for that much of frames, in place of what there was, which stays if there is none."""

@@ -18,7 +18,7 @@ Shapes = tuple[tuple[int, ...], ...]
 
 
 class Program:
-    """The kernels for frames of certain shapes, in two parts: to the network's input, and from its feature maps on.
+    """The kernels for frames of certain shapes, in two parts: to the network's input, and from its outputs on.
 
     Args:
         shapes: Of the frames.

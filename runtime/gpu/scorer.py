@@ -1,18 +1,17 @@
-"""Frames to anomaly maps and scores on a GPU, by the interface of `flawline.runtime.scorer.Scorer`."""
+"""Frames to anomaly maps and scores on a GPU, by the interface of `flawline.runtime.frame_scorer.FrameScorer`."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from flawline.runtime.bundle.manifest import PadimManifest
 from flawline.runtime.errors import DeviceError, FlawlineError, InputError, ResourceError
 from flawline.runtime.extractor import require_frame
 from flawline.runtime.frame_scorer import require_finite, require_frames
 from flawline.runtime.gpu.device import Device, abandon
 from flawline.runtime.gpu.pipeline import STAGES, EngineOpener, Pipeline
 from flawline.runtime.gpu.room import require_room
-from flawline.runtime.kernels import Gaussians
+from flawline.runtime.gpu.scoring import Scoring
 
 
 class GpuScorer:
@@ -23,8 +22,7 @@ class GpuScorer:
 
     Args:
         device: The GPU.
-        manifest: PadimManifest of the bundle.
-        gaussians: Statistics of the good images.
+        scoring: The kernels of the detector, one class for each kind.
         open_engine: Loads the network.
         batch: Most frames that are scored at once.
 
@@ -34,15 +32,14 @@ class GpuScorer:
 
     Raises:
         DeviceError: The GPU cannot do this, or it failed.
-        ResourceError: The GPU has too little memory; the message names the dimension that would fit.
+        ResourceError: The GPU has too little memory; the message says what would help.
         FlawlineError: The engine cannot be had.
     """
 
     def __init__(
         self,
         device: Device,
-        manifest: PadimManifest,
-        gaussians: Gaussians,
+        scoring: Scoring,
         open_engine: EngineOpener,
         *,
         batch: int = 1,
@@ -50,11 +47,11 @@ class GpuScorer:
         if batch < 1:
             raise InputError(f"batch is {batch}; expected 1 or more frames")
         self._batch = batch
-        self._channels = manifest.input.channels
+        self._channels = scoring.manifest.input.channels
         self._device = device
         with device.current("while it was set up"):
-            require_room(device, manifest, gaussians, batch)
-            self._pipeline: Pipeline | None = Pipeline(device, manifest, gaussians, open_engine, batch)
+            require_room(device, scoring, batch)
+            self._pipeline: Pipeline | None = Pipeline(device, scoring, open_engine, batch)
         self.backend = self._pipeline.engine.name
         self.timings_ns = dict.fromkeys(STAGES, 0)
 
@@ -64,12 +61,12 @@ class GpuScorer:
         return self._open_pipeline().graph_refused
 
     def __call__(self, frame: npt.NDArray[np.uint8]) -> tuple[float, npt.NDArray[np.float32]]:
-        """Scores a frame; see `flawline.runtime.scorer.Scorer`."""
+        """Scores a frame; see `flawline.runtime.frame_scorer.FrameScorer`."""
         scores, maps = self.batch([frame])
         return scores[0], maps[0]
 
     def batch(self, frames: Sequence[npt.NDArray[np.uint8]]) -> tuple[list[float], npt.NDArray[np.float32]]:
-        """Scores several frames, for which each factor is read once.
+        """Scores several frames, for which the model is read once.
 
         Args:
             frames: One to `batch` frames, each as for a single one; the network always runs on `batch`.

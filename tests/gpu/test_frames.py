@@ -11,6 +11,7 @@ from flawline.benchmarks.gpu.torch_engine import TorchEngine
 from flawline.calibration import projections
 from flawline.export.features import export_features, open_backbone
 from flawline.runtime.gpu.device import Device
+from flawline.runtime.gpu.padim import PadimScoring
 from flawline.runtime.gpu.scorer import GpuScorer
 from flawline.runtime.scorer import Scorer
 from tests.gpu import real
@@ -54,7 +55,7 @@ def test_frames_score_as_on_the_cpu(engine, precision, graph):
 
     frames = np.random.default_rng(0).integers(0, 256, (6, 80, 96, 3), np.uint8)
     with (
-        GpuScorer(Device(), manifest, gaussians, open_engine, batch=BATCH) as scorer,
+        GpuScorer(Device(), PadimScoring(manifest, gaussians), open_engine, batch=BATCH) as scorer,
         Scorer(exported.features, manifest, gaussians, backend="onnxruntime") as reference,
     ):
         # Piece by piece, captured, and again from the graph.

@@ -35,6 +35,11 @@ class Call(NamedTuple):
     launch: Launch
     job: npt.NDArray[np.void]
 
+    def of_frames(self, count: int) -> "Call":
+        """The same for fewer frames, where a layer of the grid is a frame, as in the kernels on images and maps."""
+        columns, rows, _ = self.launch.grid
+        return self._replace(launch=self.launch._replace(grid=(columns, rows, count)))
+
 
 def vector_distances(gaussians: Gaussians, frames: int, upload: Upload, *, shared: bool = False) -> Call:
     """Distances of vectors, as `flawline.runtime.kernels.mahalanobis` gives them.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from flawline.runtime import DeviceError, FlawlineError, InputError, ResourceErr
 from flawline.runtime import bundle as bundles
 from flawline.runtime.bundle.contents import gaussians
 from flawline.runtime.gpu.device import Device
+from flawline.runtime.gpu.padim import PadimScoring
 from flawline.runtime.gpu.pipeline import CAPTURE_ATTEMPTS, MOST_PROGRAMS, STAGES
 from flawline.runtime.gpu.room import needed_bytes
 from flawline.runtime.gpu.scorer import GpuScorer
@@ -77,8 +79,13 @@ def on_cpu(bundle: bundles.Bundle, batch: int = 1) -> Scorer:
 
 
 def on_gpu(bundle: bundles.Bundle, batch: int = 1) -> GpuScorer:
-    statistics = gaussians(bundle.manifest, bundle.statistics)
-    return GpuScorer(Device(), bundle.manifest, statistics, emulated(bundle, batch), batch=batch)
+    return GpuScorer(Device(), scoring(bundle), emulated(bundle, batch), batch=batch)
+
+
+def scoring(bundle: bundles.Bundle, statistics: Gaussians | None = None) -> PadimScoring:
+    manifest, found = bundle.padim, statistics or gaussians(bundle.padim, bundle.statistics)
+    projection = msgspec.structs.replace(manifest.projection, dimension=found.dimension)
+    return PadimScoring(msgspec.structs.replace(manifest, projection=projection), found)
 
 
 def shaped(bundle: bundles.Bundle, *sizes: tuple[int, int]) -> list[tuple[int, ...]]:
@@ -323,7 +330,7 @@ def test_closing_twice_does_nothing_and_what_is_closed_says_so(
 
 
 def test_memory_that_is_needed_is_what_is_taken(tiny: bundles.Bundle, standin: StandIn) -> None:
-    needed = needed_bytes(tiny.manifest, gaussians(tiny.manifest, tiny.statistics), 3)
+    needed = needed_bytes(scoring(tiny), 3)
     # What lies in pinned memory of the host, and again on the GPU.
     pinned = 3 * (SHAPE[0] * SHAPE[1] + 4 * tiny.manifest.positions + 4)
     with on_gpu(tiny, 3):
@@ -335,7 +342,7 @@ def test_too_little_memory_is_said_before_any_is_taken_with_the_dimension_that_f
     tiny: bundles.Bundle, standin: StandIn
 ) -> None:
     statistics = gaussians(tiny.manifest, tiny.statistics)
-    needed = needed_bytes(tiny.manifest, statistics, 1)
+    needed = needed_bytes(scoring(tiny, statistics), 1)
     standin.reset(memory_bytes=needed - 1)
     with pytest.raises(ResourceError) as caught:
         on_gpu(tiny)
@@ -345,7 +352,7 @@ def test_too_little_memory_is_said_before_any_is_taken_with_the_dimension_that_f
     assert standin.calls("cuMemAlloc") == 0
     # And with that dimension it does.
     smaller = random_gaussians(statistics, statistics.dimension - 1)
-    assert needed_bytes(tiny.manifest, smaller, 1) <= needed - 1
+    assert needed_bytes(scoring(tiny, smaller), 1) <= needed - 1
     standin.reset(memory_bytes=1000)
     with pytest.raises(ResourceError, match="no dimension fits: use a smaller batch"):
         on_gpu(tiny)
@@ -354,12 +361,12 @@ def test_too_little_memory_is_said_before_any_is_taken_with_the_dimension_that_f
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9, 0.99])
 def test_the_dimension_that_fits_is_the_largest_that_does(share: float, tiny: bundles.Bundle, standin: StandIn) -> None:
     statistics = random_gaussians(gaussians(tiny.manifest, tiny.statistics), 100)
-    free = int(share * needed_bytes(tiny.manifest, statistics, 1))
+    free = int(share * needed_bytes(scoring(tiny, statistics), 1))
     standin.reset(memory_bytes=free)
     with pytest.raises(ResourceError) as caught:
-        GpuScorer(Device(), tiny.manifest, statistics, emulated(tiny))
+        GpuScorer(Device(), scoring(tiny, statistics), emulated(tiny))
     (dimension,) = (int(digits) for digits in re.findall(r"fit with --dim (\d+) or less", str(caught.value)))
-    fits, more = (needed_bytes(tiny.manifest, random_gaussians(statistics, d), 1) for d in (dimension, dimension + 1))
+    fits, more = (needed_bytes(scoring(tiny, random_gaussians(statistics, d)), 1) for d in (dimension, dimension + 1))
     # Up to what allocations are rounded up by.
     assert fits <= free < more + 256 * 8
 
@@ -396,7 +403,7 @@ def test_an_engine_that_cannot_be_had_leaves_nothing(tiny: bundles.Bundle, stand
         raise FlawlineError("the engine is for another GPU")
 
     with pytest.raises(FlawlineError, match="the engine is for another GPU"):
-        GpuScorer(Device(), tiny.manifest, gaussians(tiny.manifest, tiny.statistics), refuse)
+        GpuScorer(Device(), scoring(tiny), refuse)
     assert standin.live["allocations"] == 0
 
 
@@ -526,8 +533,7 @@ def test_what_an_engine_does_when_it_is_opened_is_over_before_the_first_frame(
             super()._run(_)
             order.append("run")
 
-    statistics = gaussians(tiny.manifest, tiny.statistics)
-    with GpuScorer(Device(), tiny.manifest, statistics, lambda *addresses: WarmedUp(tiny, 1, *addresses)) as scorer:
+    with GpuScorer(Device(), scoring(tiny), lambda *addresses: WarmedUp(tiny, 1, *addresses)) as scorer:
         assert order == ["opened", "run"]
         scorer(frames(SHAPE)[0])
         assert order == ["opened", "run", "run"]
@@ -543,7 +549,7 @@ def test_an_engine_that_fails_on_a_frame_closes_the_scorer(
         return engines[0]
 
     (image,) = frames(SHAPE)
-    scorer = GpuScorer(Device(), tiny.manifest, gaussians(tiny.manifest, tiny.statistics), open_engine)
+    scorer = GpuScorer(Device(), scoring(tiny), open_engine)
     scorer(image)
     engines[0].problem = FlawlineError("TensorRT failed on a frame: out of workspace")
     with pytest.raises(DeviceError, match="out of workspace; the detector is closed: open the bundle again"):
