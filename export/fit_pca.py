@@ -1,6 +1,6 @@
 """Good images to a bundle of principal components with Proximally Sensitive Error (Gudi and others, 2022, section 3.0.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -68,6 +68,10 @@ def fit_pca_bundle(
         prepared = prepare(images, out, options, say)
         labelled = _labelled(prepared, options, say)
         fitted, to_choose_by = _set_apart(prepared, options)
+        if to_choose_by:
+            say(
+                f"{len(fitted)} of those to fit are fitted, {len(to_choose_by)} are kept out of the components to choose by"
+            )
         _require_fewer_than_fitted(options.components, len(fitted), len(to_choose_by))
         grid = _grid(options, len(fitted))
         _require_memory(prepared.good.channels, options.image_size, grid.components[-1])
@@ -80,11 +84,13 @@ def fit_pca_bundle(
         elif to_choose_by:
             good = prepared.resized(to_choose_by, options.image_size)
             choice = component_choice.choose_without_labels(components, good, grid)
-            chosen = f"by {len(good)} good images alone"
+            chosen = f"by {len(good)} good images that were not fitted"
         else:
             choice, chosen = Choice(grid.components[0], grid.sigmas[0], 1.0), "given"
         kept = components.first(choice.components)
         say(_describe(kept, choice.sigma, chosen))
+        for line in _limits(choice, grid, options, len(fitted)):
+            say(line)
         detector = Reconstructor(
             features=compose_reconstruction(kept, layout=LAYOUT),
             kind="pca",
@@ -177,6 +183,24 @@ def _require_memory(channels: int, size_px: int, components: int) -> None:
         f"a fit of {components} components of {'RGB' if channels == 3 else 'grey'} images of {size_px} x {size_px} px",
         "lower --components or --image-size",
     )
+
+
+def _limits(choice: Choice, grid: Grid, options: PcaOptions, images: int) -> Iterator[str]:
+    """Where a choice ended at the last of what was tried, beyond which something better may lie."""
+    if options.components is None and choice.components == grid.components[-1]:
+        largest = f"{choice.components} is the largest number of components that"
+        if choice.components < images - 1:
+            yield (
+                f"{largest} is tried, and more may do better: give --components, up to {images - 1}, and compare by "
+                "`flawline evaluate`"
+            )
+        else:
+            yield f"{largest} {images} images allow: more good images may do better"
+    if options.sigma is None and choice.sigma == grid.sigmas[-1] and choice.sigma < options.widest_sigma:
+        yield (
+            f"sigma {choice.sigma:g} px is the widest that is tried, and a wider one may do better: give --sigma, up to "
+            f"{options.widest_sigma:g}, and compare by `flawline evaluate`"
+        )
 
 
 def _describe(components: PrincipalComponents, sigma: float, chosen: str) -> str:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from flawline.calibration.component_choice import Grid
 from flawline.export import fit_pca
 from flawline.export.fit_pca import fit_pca_bundle
 from flawline.export.parity import ParityError
@@ -94,12 +95,54 @@ def test_two_fits_with_one_seed_are_equal_byte_for_byte(good_tiles, tmp_path):
 
 def test_without_labels_good_images_choose_that_are_not_fitted(good_tiles, tmp_path):
     facts = fit_pca_bundle(list_images(good_tiles), tmp_path / "a.flaw", options()).manifest
-    assert facts.reconstruction.chosen == "by 8 good images alone"
+    assert facts.reconstruction.chosen == "by 8 good images that were not fitted"
     assert (facts.fit.images, facts.fit.calibration_images) == (33, 19)
     assert facts.reconstruction.components in (1, 2, 4, 8, 16, 32)
 
 
+def test_images_that_choose_are_told_from_those_that_are_fitted(good_tiles, tmp_path):
+    said = []
+    facts = fit_pca_bundle(list_images(good_tiles), tmp_path / "a.flaw", options(sigma=1.0), said.append).manifest
+    assert said[0].startswith("41 good images to fit, 19 held out")
+    assert said[1] == "33 of those to fit are fitted, 8 are kept out of the components to choose by"
+    assert facts.fit.images == 33
+
+
+@pytest.mark.parametrize(
+    ("images", "line"),
+    [
+        (60, "32 is the largest number of components that 33 images allow: more good images may do better"),
+        (
+            120,
+            "64 is the largest number of components that is tried, and more may do better: give --components, up to 76, and "
+            "compare by `flawline evaluate`",
+        ),
+    ],
+)
+def test_a_choice_that_ends_at_the_last_number_tried_says_so(images, line, shared_data, tmp_path):
+    tiles = list_images(shared_data / "magnetic_tile" / "train" / "good")[:images]
+    said = []
+    facts = fit_pca_bundle(tiles, tmp_path / "a.flaw", options(), said.append).manifest
+    assert line.startswith(f"{facts.reconstruction.components} is the largest")
+    assert line in said
+    assert not any("sigma" in other for other in said[said.index(line) + 1 :])
+
+
+def test_a_choice_that_ends_at_the_widest_sigma_says_so(good_tiles, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit_pca, "Grid", lambda *of: Grid(*of) if of else Grid((4, 8), (0.0, 0.5)))
+    said = []
+    facts = fit_pca_bundle(list_images(good_tiles), tmp_path / "a.flaw", options(components=8), said.append).manifest
+    assert facts.map.sigma == 0.5
+    assert (
+        "sigma 0.5 px is the widest that is tried, and a wider one may do better: give --sigma, up to 12, and compare by "
+        "`flawline evaluate`"
+    ) in said
+
+
 def test_what_is_given_is_not_chosen(good_tiles, tmp_path):
+    made, said = options(components=40, sigma=12.0), []
+    fit_pca_bundle(list_images(good_tiles), tmp_path / "b.flaw", made, said.append)
+    assert not any("is tried" in line or "kept out" in line for line in said)
     made = options(components=7, sigma=1.25)
     facts = fit_pca_bundle(list_images(good_tiles), tmp_path / "a.flaw", made).manifest
     assert (facts.reconstruction.components, facts.map.sigma, facts.reconstruction.chosen) == (7, 1.25, "given")
