@@ -170,7 +170,7 @@ def _reconstruction_rows(manifest: "ReconstructionManifest") -> Iterator[tuple[s
     fact = manifest.reconstruction
     if fact.kind == "pca":
         yield "Detector", f"{manifest.detector}: from {fact.title} of the good images"
-        yield "  chosen", fact.chosen
+        yield "Choice", fact.chosen
     else:
         yield "Detector", f"{manifest.detector}: by a {fact.architecture} autoencoder with {fact.title}"
         yield "Training", f"{fact.epochs} epochs of {fact.loss}, the weights of epoch {fact.best_epoch}"

@@ -1,6 +1,7 @@
 """Commands with the bundle of a reconstruction detector: what each does with it, and what it refuses in one line."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,13 @@ def test_info_says_how_images_are_rebuilt_and_which_maps_there_are(
     ):
         assert fact in out
     assert "tensorrt" not in out
+
+
+def test_info_says_how_components_were_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "info", Path(__file__).parents[1] / "golden" / "bundle_1_4")
+    assert status == 0
+    assert re.search(r"^Detector +reconstruction: from 2 principal components of the good images$", out, re.MULTILINE)
+    assert re.search(r"^Choice +given$", out, re.MULTILINE)
 
 
 def test_info_in_json_is_the_manifest(rebuilt: bundle.Bundle, capsys: pytest.CaptureFixture[str]) -> None:
