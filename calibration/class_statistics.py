@@ -98,10 +98,8 @@ def fit_classes(
     means = np.empty((count, 1, dimension), np.float32)
     shrunk = 0
     for index, own in enumerate(members):
-        mean, covariance = class_moments(own)
-        if len(own) <= dimension:
-            shrink(covariance, estimated_share(options.shrinkage, own.astype(np.float64)))
-            shrunk += 1
+        mean, covariance = class_moments(own, options)
+        shrunk += len(own) <= dimension
         one = packed_factors(covariance[None], added, packed.factors.dtype)
         means[index, 0], packed.factors[index], packed.scales[index] = mean, one.factors[0], one.scales[0]
         if packed.row_scales is not None and one.row_scales is not None:
@@ -126,12 +124,17 @@ def fit_classes(
     return ClassStatistics(gaussians, thresholds, shrunk, added)
 
 
-def class_moments(features: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean, float64 (d,), and unbiased covariance, float64 (d, d), of the features of one class, float32 (n, d)."""
+def class_moments(
+    features: npt.NDArray[np.floating], options: ClassOptions
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean, float64 (d,), and covariance, float64 (d, d), of the features of one class, (n, d): unbiased, or shrunk."""
     exact = features.astype(np.float64)
     mean = exact.mean(axis=0)
-    exact -= mean
-    return mean, exact.T @ exact / (len(exact) - 1)
+    centred = exact - mean
+    covariance = centred.T @ centred / (len(exact) - 1)
+    if len(exact) <= exact.shape[1]:
+        shrink(covariance, estimated_share(options.shrinkage, exact))
+    return mean, covariance
 
 
 def own_distances(

@@ -29,7 +29,7 @@ def drawn(counts=(60, 80, 200), dimension=12, seed=4):
 
 def textbook(features, labels, index, added):
     """The distance to a class by its inverse covariance, float64."""
-    mean, covariance = class_moments(features[labels == index])
+    mean, covariance = class_moments(features[labels == index], ClassOptions())
     inverse = np.linalg.inv(covariance + added * np.eye(len(mean)))
     z = features.astype(np.float64) - mean
     return np.sqrt(np.einsum("ni,ij,nj->n", z, inverse, z))
@@ -92,8 +92,12 @@ def test_a_class_of_fewer_images_than_features_is_shrunk_and_others_are_not():
     expected = textbook(features, labels, 0, found.added)
     got = mahalanobis(features[:, None], found.gaussians)
     np.testing.assert_allclose(got[:, 0], expected, rtol=1e-2)
-    # Without shrinkage eight images would leave directions in which epsilon alone decides, a thousandfold farther.
-    assert np.median(textbook(features, labels, 1, found.added)[labels != 1]) > 100 * np.median(got[labels != 1, 1])
+    np.testing.assert_allclose(got[:, 1], textbook(features, labels, 1, found.added), rtol=1e-2)
+    # Without shrinkage eight images would leave directions in which epsilon alone decides.
+    own = features[labels == 1].astype(np.float64)
+    inverse = np.linalg.inv(np.cov(own.T) + found.added * np.eye(12))
+    z = features[labels != 1] - own.mean(axis=0)
+    assert np.median(np.sqrt(np.einsum("ni,ij,nj->n", z, inverse, z))) > 100 * np.median(got[labels != 1, 1])
 
 
 @pytest.mark.parametrize(
