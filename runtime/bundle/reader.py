@@ -62,7 +62,10 @@ class Bundle:
     def features(self) -> bytes:
         """The feature graph, an ONNX file: a fresh copy at each access of the bytes that were verified."""
         whole, precision = self._whole, self.manifest.network.precision
-        return whole.files[whole.manifest.file_names(precision).features][:]
+        mapping = whole.files[whole.manifest.file_names(precision).features]
+        copy = mapping[:]
+        _forget_pages(mapping)
+        return copy
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
@@ -147,7 +150,8 @@ class _Whole:
 def read(path: str | os.PathLike[str]) -> Bundle:
     """Opens and verifies a bundle.
 
-    One pass hashes every file; tensors stay in the file and are mapped.
+    One pass hashes every file; tensors stay in the file and are mapped. What is never used of it, such as other precisions,
+    takes none of this process's memory.
 
     Args:
         path: The bundle's folder.
@@ -228,6 +232,7 @@ class _Folder:
             raise BundleError(
                 f"{self.where(name)} has the SHA-256 {actual}; the manifest says {entry.sha256}: {_AGAIN}"
             )
+        _forget_pages(mapping)
         return mapping
 
     @contextmanager
@@ -249,6 +254,12 @@ class _Folder:
             yield descriptor, status.st_size
         finally:
             os.close(descriptor)
+
+
+def _forget_pages(mapping: mmap.mmap) -> None:
+    """Takes the pages of a file out of this process's memory until they are read again, from the page cache as a rule."""
+    if hasattr(mmap, "MADV_DONTNEED"):  # not on every system
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 @contextmanager

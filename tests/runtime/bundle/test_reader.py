@@ -52,6 +52,28 @@ def test_factors_are_mapped_read_only_and_aligned(written: bundle.Bundle) -> Non
     assert factors.ctypes.data % 64 == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux says how much of a mapping is resident")
+def test_what_was_only_verified_or_copied_is_not_kept_in_memory(written: bundle.Bundle) -> None:
+    opened = bundle.read(written.path)
+    assert resident_bytes(written.path / "features.onnx") == 0
+    assert opened.features
+    assert resident_bytes(written.path / "features.onnx") == 0
+    opened.statistics["factors"].copy()
+    assert resident_bytes(written.path / "statistics.safetensors") > 0
+
+
+def resident_bytes(path: Path) -> int:
+    """How much of a file's mappings lies in this process's memory."""
+    total, is_of_file = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, *words = line.split()
+        if not name.endswith(":"):
+            is_of_file = line.endswith(f" {path}")
+        elif name == "Rss:" and is_of_file:
+            total += int(words[0]) * 1024
+    return total
+
+
 def test_arrays_outlive_the_bundle_and_its_folder(written: bundle.Bundle) -> None:
     opened = bundle.read(written.path)
     scores, expected = opened.statistics["calibration_scores"], written.statistics["calibration_scores"].copy()
