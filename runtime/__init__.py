@@ -1,5 +1,6 @@
 """What runs on the device: `Detector.open(bundle)`, then call it with frames."""
 
+from flawline.runtime.classification import Classification
 from flawline.runtime.detector import Detector, Result
 from flawline.runtime.errors import (
     BundleError,
@@ -16,6 +17,7 @@ from flawline.runtime.regions import Region
 
 __all__ = [
     "BundleError",
+    "Classification",
     "Detector",
     "DeviceError",
     "EngineError",

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from flawline.runtime.backends import preferred_engine
 from flawline.runtime.bundle import Bundle, MapKind, read
+from flawline.runtime.classification import Classification
+from flawline.runtime.classifier_scorer import ClassifierScorer
 from flawline.runtime.engines import AnyScorer, is_on_gpu, open_scorer
 from flawline.runtime.errors import DeviceError, FlawlineError, InputError
 from flawline.runtime.precisions import Precision
@@ -26,9 +28,11 @@ class Result(msgspec.Struct, frozen=True, eq=False):
         score: Anomaly score: the maximum of the map.
         threshold: Scores above it are rejected.
         p_value: Share of good images that score at least as high, (1 + #) / (n + 1); small means anomalous.
-        map: float32 (h, w), the anomaly map: smoothed Mahalanobis distances, or one of `MapKind`.
+        map: float32 (h, w), the anomaly map: smoothed Mahalanobis distances, or one of `MapKind`; (1, 1) with the score of a
+            classifier.
         regions: Parts of the frame above the threshold, highest peak first.
         engine: Name of the engine that scored the frame.
+        classification: Class, probability and distances by a classifier; None by another detector.
     """
 
     score: float
@@ -37,6 +41,7 @@ class Result(msgspec.Struct, frozen=True, eq=False):
     map: npt.NDArray[np.float32]
     regions: list[Region]
     engine: str
+    classification: Classification | None = None
 
     @property
     def verdict(self) -> Literal["good", "reject"]:
@@ -91,8 +96,8 @@ class Detector:
             batch: Most frames that are scored at once.
             fallback: Whether to go on with an engine on the CPU where a GPU cannot be had or fails; see
                 `fallback_reason` and `Result.engine`.
-            map: Kind of the anomaly map, one that the bundle of a reconstruction detector offers; the one it was written
-                with if None.
+            map: Kind of the anomaly map, one that the bundle of a reconstruction detector or a classifier offers; the one
+                it was written with if None.
 
         Raises:
             BundleError: The bundle is damaged, malformed or newer than this version reads.
@@ -164,15 +169,21 @@ class Detector:
             self._fall_back(error)
             scores, maps = self._scorer.batch(frames)
         start = time.perf_counter_ns()
-        results = [
-            self._result(score, anomaly_map, frame)
-            for score, anomaly_map, frame in zip(scores, maps, frames, strict=True)
-        ]
+        classified: Sequence[Classification | None] = [None] * len(frames)
+        if isinstance(self._scorer, ClassifierScorer):
+            classified = self._scorer.classifications
+        results = [self._result(*of_one) for of_one in zip(scores, maps, frames, classified, strict=True)]
         self.timings_ns.update(self._scorer.timings_ns)
         self.timings_ns["regions"] = time.perf_counter_ns() - start
         return results
 
-    def _result(self, score: float, anomaly_map: npt.NDArray[np.float32], frame: npt.NDArray[np.uint8]) -> Result:
+    def _result(
+        self,
+        score: float,
+        anomaly_map: npt.NDArray[np.float32],
+        frame: npt.NDArray[np.uint8],
+        classification: Classification | None,
+    ) -> Result:
         rejected = score > self.threshold
         return Result(
             score=score,
@@ -181,6 +192,7 @@ class Detector:
             map=anomaly_map,
             regions=find_regions(anomaly_map, self.threshold, frame.shape[:2]) if rejected else [],
             engine=self.backend,
+            classification=classification,
         )
 
     def _open(self, backend: str) -> AnyScorer | PieceScorer:

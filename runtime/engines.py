@@ -7,7 +7,8 @@ from flawline.runtime.backends import BACKENDS, preferred_engine, version
 from flawline.runtime.backends.selection import Candidate, Trial, select
 from flawline.runtime.bundle import Bundle
 from flawline.runtime.bundle.contents import gaussians
-from flawline.runtime.bundle.manifest import PadimManifest, ReconstructionManifest
+from flawline.runtime.bundle.manifest import ClassifierManifest, PadimManifest, ReconstructionManifest
+from flawline.runtime.classifier_scorer import ClassifierScorer
 from flawline.runtime.errors import EngineError, InputError
 from flawline.runtime.frame_scorer import FrameScorer
 from flawline.runtime.gpu.device import Device
@@ -60,14 +61,13 @@ def open_cpu_scorer(bundle: Bundle, backend: str, *, threads: int, batch: int = 
     manifest = bundle.manifest
     if isinstance(manifest, ReconstructionManifest):
         return ReconstructionScorer(bundle.features, manifest, backend=backend, threads=threads, batch=batch)
-    return Scorer(
-        bundle.features,
-        manifest,
-        gaussians(manifest, bundle.statistics),
-        backend=backend,
-        threads=threads,
-        batch=batch,
-    )
+    model = gaussians(manifest, bundle.statistics)
+    if isinstance(manifest, ClassifierManifest):
+        thresholds = bundle.statistics["class_thresholds"]
+        return ClassifierScorer(
+            bundle.features, manifest, model, thresholds, backend=backend, threads=threads, batch=batch
+        )
+    return Scorer(bundle.features, manifest, model, backend=backend, threads=threads, batch=batch)
 
 
 def is_on_gpu(backend: str) -> bool:
@@ -140,6 +140,9 @@ def _open_gpu_scorer(bundle: Bundle, batch: int) -> GpuScorer:
     if precision not in GPU_ENGINES:
         capable = " or ".join(ENGINES[precision])
         raise InputError(f"tensorrt does not compute in precision '{precision}'; take --backend {capable}")
+    if isinstance(bundle.manifest, ClassifierManifest):
+        capable = " or ".join(ENGINES[precision])
+        raise InputError(f"{bundle.path} is of a classifier, which runs on a CPU; take --backend {capable}")
     if isinstance(bundle.manifest, ReconstructionManifest):
         capable = " or ".join(ENGINES[precision])
         raise InputError(

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from flawline.runtime.backends.selection import Candidate
-    from flawline.runtime.bundle import AnyManifest, Bundle, PadimManifest, ReconstructionManifest, Web
+    from flawline.runtime.bundle import (
+        AnyManifest,
+        Bundle,
+        Classifier,
+        ClassifierManifest,
+        Gaussian,
+        PadimManifest,
+        Projection,
+        ReconstructionManifest,
+        Web,
+    )
     from flawline.runtime.precisions import Precision
 
     Engines = Mapping[Precision, Sequence[Candidate]]
@@ -29,6 +39,7 @@ _MEANING = {
     "global": "one Gaussian for all positions (stationary texture)",
 }
 _LABEL_WIDTH = 23
+_CLASSES_SHOWN = 20
 _LARGE = 1e12
 # Smaller ones are roundings of arithmetic, of which the power of ten is told.
 _SMALL_SHARE = 1e-3
@@ -83,7 +94,7 @@ def _engine_rows(engines: "Engines") -> Iterator[tuple[str, str]]:
 
 
 def _rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
-    from flawline.runtime.bundle import PadimManifest
+    from flawline.runtime.bundle import ClassifierManifest, PadimManifest
 
     manifest = bundle.manifest
     version = f"{manifest.format.major}.{manifest.format.minor}"
@@ -92,7 +103,12 @@ def _rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
         f"{bundle.path}, {_size(bundle.total_bytes)}, format {version}, written by flawline {manifest.flawline}",
     )
     yield "  hash", bundle.hash
-    own_rows = _padim_rows(manifest) if isinstance(manifest, PadimManifest) else _reconstruction_rows(manifest)
+    if isinstance(manifest, PadimManifest):
+        own_rows = _padim_rows(manifest)
+    elif isinstance(manifest, ClassifierManifest):
+        own_rows = _classifier_rows(bundle, manifest)
+    else:
+        own_rows = _reconstruction_rows(manifest)
     yield next(own_rows)
     yield from _network_rows(manifest)
     yield from own_rows
@@ -108,7 +124,8 @@ def _rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
 
 def _network_rows(manifest: "AnyManifest") -> Iterator[tuple[str, str]]:
     network, received = manifest.network, manifest.input
-    gives = f"features of {', '.join(network.layers)}" if manifest.detector == "padim" else "reconstruction"
+    layers = ", ".join(network.layers)
+    gives = "reconstruction" if manifest.detector == "reconstruction" else f"features of {layers}"
     yield "Network", f"{network.name}, {network.precision}, {gives}"
     if network.weights.random:
         yield "  weights", "RANDOM: drawn, not trained. This bundle measures time; its scores mean nothing"
@@ -157,6 +174,10 @@ def _padim_rows(manifest: "PadimManifest") -> Iterator[tuple[str, str]]:
     yield "Detector", f"{manifest.detector}: {meaning}"
     smoothing = f"smoothed by sigma {manifest.map.sigma:g}" if manifest.map.sigma else "not smoothed"
     yield "Map", f"{manifest.map.height} x {manifest.map.width} positions, {manifest.map.upsampling}, {smoothing}"
+    yield from _model_rows(projection, gaussian)
+
+
+def _model_rows(projection: "Projection", gaussian: "Gaussian") -> Iterator[tuple[str, str]]:
     channels = f"{projection.input_dimension} to {projection.dimension} channels"
     yield "Projection", f"{projection.kind}, {channels}, seed {projection.seed} ({projection.generator})"
     unit = " of the mean feature variance" if gaussian.epsilon_relative else ", absolute"
@@ -164,6 +185,31 @@ def _padim_rows(manifest: "PadimManifest") -> Iterator[tuple[str, str]]:
     form = "" if gaussian.rank is None else f", Woodbury form of rank {gaussian.rank}"
     components = f" of {gaussian.components} components" if gaussian.components > 1 else ""
     yield "Gaussians", f"{gaussian.count}{components}, epsilon {gaussian.epsilon:g}{unit}, {shrinkage}{form}"
+
+
+def _classifier_rows(bundle: "Bundle", manifest: "ClassifierManifest") -> Iterator[tuple[str, str]]:
+    fact, count = manifest.classifier, len(manifest.classifier.classes)
+    head = ", and a second head" if manifest.has_head else ""
+    yield "Detector", f"{manifest.detector}: one Gaussian per class of the deep features{head}"
+    shown = ", ".join(fact.classes[:_CLASSES_SHOWN])
+    more = f" and {count - _CLASSES_SHOWN} more" if count > _CLASSES_SHOWN else ""
+    yield "Classes", f"{count}: {shown}{more}"
+    yield "Training", _training(fact)
+    if fact.head_images is not None:
+        yield "  second head", f"trained with {fact.head_images} images of no class"
+    yield from _model_rows(manifest.projection, manifest.gaussian)
+    thresholds = bundle.statistics["class_thresholds"]
+    percentile = f"percentile {fact.percentile:g} of the distances of its training images"
+    yield "  of each class", f"threshold {thresholds.min():.6g} to {thresholds.max():.6g}, {percentile}"
+    for kind, threshold in fact.scores.items():
+        default = " (default)" if kind == fact.score else ""
+        yield "Score", f"{kind}{default}: threshold {threshold.score:.6g}"
+
+
+def _training(fact: "Classifier") -> str:
+    if fact.loss is None:
+        return "not known: the network came as an ONNX file"
+    return f"{fact.epochs} epochs of {fact.loss}, center weight {fact.center_weight:g}, the weights of epoch {fact.best_epoch}"
 
 
 def _reconstruction_rows(manifest: "ReconstructionManifest") -> Iterator[tuple[str, str]]:
@@ -200,8 +246,12 @@ def _fit_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
 
 
 def _variant_rows(bundle: "Bundle") -> Iterator[tuple[str, str]]:
+    from flawline.runtime.bundle import ReconstructionManifest
+
     manifest = bundle.manifest
-    gaussian, threshold = bundle.padim.gaussian, manifest.threshold
+    if isinstance(manifest, ReconstructionManifest):
+        return
+    gaussian, threshold = manifest.gaussian, manifest.threshold
     factors = f"{gaussian.factors} factors, {_size(bundle.statistics['factors'].nbytes)}"
     yield f"Also in {manifest.network.precision}", f"threshold {threshold.score:.6g}, {factors}"
     yield from _sensitivity_rows(manifest)

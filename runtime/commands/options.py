@@ -33,5 +33,6 @@ def add_map(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--map",
         choices=MAP_KINDS,
-        help="kind of anomaly map, one that the bundle of a reconstruction detector offers (default: the bundle's own)",
+        help="kind of anomaly map or score, one that the bundle of a reconstruction detector or a classifier offers "
+        "(default: the bundle's own)",
     )
