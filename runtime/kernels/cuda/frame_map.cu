@@ -1,5 +1,6 @@
 // Anomaly maps at the size of their frames, and what of them lies above a threshold.
 #include "maps.cuh"
+#include "quads.cuh"
 
 struct FrameMap {
     const float* maps;   // (frames, height, width)
@@ -16,19 +17,7 @@ struct FrameMap {
 
 // Pixels of a thread: side by side, so that they are written as sixteen bytes and as four; and below one another, so that
 // the taps of its columns are read once.
-constexpr int kAcross = 4, kDown = 8;
-
-__device__ __forceinline__ void store(const float (&values)[kAcross], int count, float* target) {
-    if (count == kAcross && reinterpret_cast<uint64>(target) % 16 == 0) {
-        *reinterpret_cast<uint4*>(target) = make_uint4(float_to_bits(values[0]), float_to_bits(values[1]),
-                                                       float_to_bits(values[2]), float_to_bits(values[3]));
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < kAcross; ++i) {
-        if (i < count) target[i] = values[i];
-    }
-}
+constexpr int kAcross = kQuad, kDown = 8;
 
 __device__ __forceinline__ void store_mask(const float (&values)[kAcross], int count, float threshold, uint8* target) {
     uint32 word = 0;
@@ -68,7 +57,7 @@ FLAWLINE_KERNEL(256, frame_map, FrameMap) {
             values[i] = fmaf(weight[i], end - start, start);
         }
         const int64 pixel = (static_cast<int64>(blockIdx.z) * job.frame_height + y) * job.frame_width + left;
-        if (job.out) store(values, count, job.out + pixel);
+        if (job.out) store_quad(values, count, job.out + pixel);
         if (job.mask) store_mask(values, count, job.threshold, job.mask + pixel);
     }
 }

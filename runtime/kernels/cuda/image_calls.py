@@ -95,6 +95,28 @@ def proximal_error(
     return Call(*plan.plan_error(size, frames, radius, dtype), job)
 
 
+def saliency(size: tuple[int, int], frames: int, *, squared: bool = False) -> Call:
+    """Saliency of a reconstruction as an anomaly map, and its maximum.
+
+    Args:
+        size: (height, width) of a map.
+        frames: Maps.
+        squared: Whether the map is of squares.
+
+    Returns:
+        The call, but for the addresses ``job["saliency"]`` of float32 (frames, height, width), none negative;
+        ``job["map"]`` of as many; and ``job["scores"]`` of float32 (frames,), which must be zero before every launch. A NaN
+        in a map is the score of its frame.
+
+    Raises:
+        InputError: A size is not positive.
+    """
+    _require_sizes(size, frames)
+    job = np.zeros((), jobs.SALIENCY)
+    job["positions"], job["squared"] = size[0] * size[1], squared
+    return Call(*plan.plan_saliency(size[0] * size[1], frames), job)
+
+
 def frame_map(
     size: tuple[int, int],
     frame_size: tuple[int, int],

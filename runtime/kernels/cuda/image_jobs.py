@@ -53,6 +53,12 @@ PROXIMAL_ERROR = np.dtype(
 )
 """Job of the kernels `pse_*`; `finished` is zero before the first launch, and after each."""
 
+SALIENCY = np.dtype(
+    [("saliency", _POINTER), ("map", _POINTER), ("scores", _POINTER), ("positions", np.int32), ("squared", np.int32)],
+    align=True,
+)
+"""Job of the kernel `saliency`; the scores are zero before."""
+
 FRAME_MAP = np.dtype(
     [
         ("maps", _POINTER),

@@ -110,6 +110,12 @@ def plan_error(size: tuple[int, int], frames: int, radius: int, dtype: npt.DType
     return Plan(f"pse_columns_{element}", Launch(grid, tile.block(), _PART_BYTES * math.prod(tile.block()) // _WARP))
 
 
+def plan_saliency(positions: int, frames: int) -> Plan:
+    """Lays out saliencies of as many positions."""
+    threads = _WARP * _WARPS_PER_BLOCK
+    return Plan("saliency", Launch((-(-positions // (_QUAD * threads)), 1, frames), (threads, 1, 1), 0))
+
+
 def plan_frame_map(frame_size: tuple[int, int], frames: int) -> Plan:
     """Lays out anomaly maps at the size of their frames, height and width."""
     down, across = _FRAME_MAP_PIXELS

@@ -4,4 +4,5 @@
 #include "preprocess.cu"
 #include "projected.cu"
 #include "pse.cu"
+#include "saliency.cu"
 #include "smooth.cu"

@@ -1,6 +1,7 @@
 // Proximally Sensitive Error: the square of the residual under a Gaussian, its maximum and its mean.
 //
 // Gudi and others, 2022, equations 3 and 4. Outside the image the residual is zero, as in a plain convolution.
+#include "maxima.cuh"
 #include "separable.cuh"
 
 // How far apart values lie, in elements.

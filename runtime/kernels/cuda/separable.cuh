@@ -4,7 +4,7 @@
 // columns of that into registers. Sums are taken in the order of the taps, whichever way they are taken.
 #pragma once
 
-#include "portable.cuh"
+#include "quads.cuh"
 
 struct Filter {
     const float* taps;  // (2 radius + 1,)
@@ -17,31 +17,6 @@ struct Tile {
     static constexpr int kWidth = kTileWidth, kHeight = kTileHeight, kOutputs = kTileOutputs;
     static constexpr int kThreads = kWidth * kHeight / kOutputs;
 };
-
-constexpr int kQuad = 4;
-
-__device__ __forceinline__ bool is_aligned(const void* address, int bytes) {
-    return reinterpret_cast<uint64>(address) % bytes == 0;
-}
-
-// Four values side by side, if they lie where they can be read at once.
-__device__ __forceinline__ bool load_quad(const float* source, float (&values)[kQuad]) {
-    if (!is_aligned(source, 16)) return false;
-    const uint4 loaded = load_once(reinterpret_cast<const uint4*>(source));
-    values[0] = bits_to_float(loaded.x);
-    values[1] = bits_to_float(loaded.y);
-    values[2] = bits_to_float(loaded.z);
-    values[3] = bits_to_float(loaded.w);
-    return true;
-}
-
-__device__ __forceinline__ bool load_quad(const uint8* source, float (&values)[kQuad]) {
-    if (!is_aligned(source, 4)) return false;
-    const uint32 loaded = *reinterpret_cast<const uint32*>(source);
-#pragma unroll
-    for (int i = 0; i < kQuad; ++i) values[i] = static_cast<float>(loaded >> (8 * i) & 0xff);
-    return true;
-}
 
 // Adds to sums[i] what the taps make of source[i * spacing], source[(i + 1) * spacing], ...; what they share is read once.
 template <int kOutputs>
@@ -125,16 +100,3 @@ __device__ __forceinline__ void filter_columns(const Filter& filter, const Plane
         }
     }
 }
-
-// Largest of a warp. Of the bits of floats, that of the floats: none of them negative, and NaN is above all numbers.
-__device__ __forceinline__ uint32 largest_of_warp(uint32 bits) {
-#pragma unroll
-    for (int half = kWarp / 2; half; half /= 2) {
-        const uint32 other = __shfl_xor_sync(kAllLanes, bits, half);
-        bits = other > bits ? other : bits;
-    }
-    return bits;
-}
-
-// The bits of a float that is not negative, or those of a NaN without its sign.
-__device__ __forceinline__ uint32 ordered_bits(float value) { return float_to_bits(value) & 0x7fffffffu; }

@@ -1,4 +1,5 @@
 // Smoothing of anomaly maps, and the maximum of each: the score of its frame.
+#include "maxima.cuh"
 #include "separable.cuh"
 
 struct Smooth {

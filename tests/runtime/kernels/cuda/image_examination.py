@@ -18,6 +18,7 @@ from tests.runtime.kernels.cuda.image_running import (
     random_maps,
     random_pair,
     resized,
+    saliency,
     smooth,
 )
 
@@ -38,6 +39,7 @@ def examine(library: Path, kernels: str) -> None:
     look = {
         "smooth.cu": _examine_smooth,
         "pse.cu": _examine_errors,
+        "saliency.cu": _examine_saliency,
         "frame_map.cu": _examine_frame_map,
         "preprocess.cu": _examine_preprocess,
     }[kernels]
@@ -66,6 +68,17 @@ def _examine_errors(device: Emulator, rng: np.random.Generator, order: int) -> N
         for _ in range(2):
             for out, wanted in zip(errors(image, reconstruction, order=order), expected, strict=True):
                 np.testing.assert_allclose(out, wanted, rtol=_TOLERANCE, atol=_TOLERANCE * expected.mean[0])
+
+
+def _examine_saliency(device: Emulator, rng: np.random.Generator, order: int) -> None:
+    # The second map starts where no four floats do; the last, of two blocks, is no whole number of them.
+    given = random_maps(rng, 3, (33, 42))
+    given[1, 0, 0] = -np.float32("nan")
+    given[2] /= 100
+    for squared in (False, True):
+        out, scores = saliency(device, given, squared, order=order)
+        np.testing.assert_array_equal(out, given * given if squared else given)
+        np.testing.assert_array_equal(scores, out.max((1, 2)))
 
 
 def _examine_frame_map(device: Emulator, rng: np.random.Generator, order: int) -> None:

@@ -30,6 +30,16 @@ def random_pair(rng, dtype, *shape):
     return image, (image + rng.normal(0, 30, shape)).astype(np.float32)
 
 
+def saliency(device, given, squared, *, order=0):
+    """Maps and scores of what a network gives as saliency, (frames, height, width)."""
+    call = image_calls.saliency(given.shape[1:], len(given), squared=squared)
+    call.job["saliency"] = device.put(given)
+    call.job["map"] = out = device.put(poisoned(*given.shape))
+    call.job["scores"] = scores = device.put(np.zeros(len(given), np.float32))
+    device.launch(*call, order)
+    return device.get(out), device.get(scores)
+
+
 class Errors:
     """The kernel for images of a shape, (B, channels, height, width), with the memory that it keeps between launches."""
 

@@ -19,6 +19,7 @@ ON_IMAGES = {
     "preprocess_copy",
     "preprocess_interpolate",
     *(f"pse_{way}_{pixel}" for way in ("columns", "tiles") for pixel in ("byte", "single")),
+    "saliency",
     "smooth_columns",
     "smooth_tiles",
 }

@@ -9,7 +9,7 @@ from tests.emulation.build import SOURCES, LaunchError, build
 from tests.runtime.kernels.cuda import image_examination
 from tests.runtime.kernels.cuda.planting import OVERFLOW, QUICK, SANITIZED, Bug, names, plant, sanitized
 
-KERNELS = ("smooth.cu", "pse.cu", "frame_map.cu", "preprocess.cu")
+KERNELS = ("smooth.cu", "pse.cu", "saliency.cu", "frame_map.cu", "preprocess.cu")
 
 # Sources that are right under one order of the threads only.
 RACES = [
@@ -68,6 +68,21 @@ MISTAKES = [
         "pse.cu",
     ),
     Bug("stride_of_channels", "pse.cu", "channel * to.channel}", "channel * from.row}", "pse.cu"),
+    Bug("stride_of_frames", "saliency.cu", "* job.positions + start", "* kQuad + start", "saliency.cu"),
+    Bug(
+        "warps_overwrite_each_others_maxima",
+        "saliency.cu",
+        "atomicMax(job.scores + blockIdx.z, largest)",
+        "job.scores[blockIdx.z] = largest",
+        "saliency.cu",
+    ),
+    Bug(
+        "squares_of_the_last_pixels_alone",
+        "saliency.cu",
+        "if (job.squared)",
+        "if (job.squared && count < kQuad)",
+        "saliency.cu",
+    ),
     Bug("tiles_are_counted_once", "pse.cu", "        job.finished[frame] = 0;\n", "", "pse.cu"),
     Bug(
         "weights_of_rows_and_columns_are_swapped",
@@ -98,6 +113,13 @@ HANGS = [
         "preprocess.cu",
     ),
     Bug(
+        "exchange_of_the_lanes_with_pixels_alone",
+        "saliency.cu",
+        "    largest = largest_of_warp(largest);",
+        "    if (count > 0) largest = largest_of_warp(largest);",
+        "saliency.cu",
+    ),
+    Bug(
         "exchange_of_the_first_row_alone",
         "smooth.cu",
         "    largest = largest_of_warp(largest);",
@@ -118,11 +140,12 @@ OVERFLOWS = [
     Bug("more_shared_memory_than_was_asked_for", "separable.cuh", "quads * kQuad + 1", "quads * kQuad + 5", "pse.cu"),
     Bug(
         "four_pixels_where_fewer_are_left",
-        "frame_map.cu",
-        "if (count == kAcross && reinterpret_cast<uint64>(target) % 16 == 0)",
-        "if (reinterpret_cast<uint64>(target) % 16 == 0)",
+        "quads.cuh",
+        "if (count == kQuad && is_aligned(target, 16))",
+        "if (is_aligned(target, 16))",
         "frame_map.cu",
     ),
+    Bug("quad_past_the_end_of_a_map", "saliency.cu", "count < kQuad || ", "", "saliency.cu"),
     Bug(
         "piece_past_the_end_of_the_frame",
         "preprocess.cu",
