@@ -1,6 +1,6 @@
 """From frames to feature maps, the same way in calibration and on the line."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +24,13 @@ class FeatureExtractor:
         threads: Threads of the engine.
         batch: Frames that are run at once.
         open_size: Whether the graph may leave height and width open, as those for webs do.
+        needed: Names of the outputs that are wanted, of those that `network` names; all if None.
 
     Attributes:
         backend_name: Name of the engine that runs.
         input: uint8, the network's input buffer in its own layout: (B, H, W, C) or (B, C, H, W).
         pixels: uint8 (B, H, W, C), what the network sees; a view of its input, whatever the layout of that.
-        maps: float32 (B, d, h, w) per scale, finest first, overwritten by each `run`.
+        maps: float32 (B, d, h, w) per output that is wanted, in their order, overwritten by each `run`.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class FeatureExtractor:
         threads: int = 1,
         batch: int = 1,
         open_size: bool = False,
+        needed: Collection[str] | None = None,
     ) -> None:
         self._size = (frame_input.height, frame_input.width)
         self._channels = frame_input.channels
@@ -59,6 +61,9 @@ class FeatureExtractor:
             threads=threads,
             precision=network.precision,
             open_size=open_size,
+            needed=None
+            if needed is None
+            else [index for index, output in enumerate(network.outputs) if output.name in needed],
         )
         self.backend_name = self._backend.name
         self.maps = self._backend.outputs

@@ -2,7 +2,7 @@
 
 import abc
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -28,13 +28,23 @@ class FrameScorer(abc.ABC):
         backend: Name of the engine.
         threads: Threads of the engine.
         batch: Most frames that are scored at once.
+        needed: Names of the outputs of the network that the maps are made of; all if None.
 
     Attributes:
         backend: Name of the engine that runs.
         timings_ns: Nanoseconds that each stage of the last call took.
     """
 
-    def __init__(self, features: bytes, manifest: AnyManifest, *, backend: str, threads: int, batch: int) -> None:
+    def __init__(
+        self,
+        features: bytes,
+        manifest: AnyManifest,
+        *,
+        backend: str,
+        threads: int,
+        batch: int,
+        needed: Collection[str] | None = None,
+    ) -> None:
         self._extractor = FeatureExtractor(
             features,
             manifest.input,
@@ -44,6 +54,7 @@ class FrameScorer(abc.ABC):
             threads=threads,
             batch=batch,
             open_size=manifest.web is not None,
+            needed=needed,
         )
         self.backend = self._extractor.backend_name
         self._maps = np.empty((batch, manifest.map.height, manifest.map.width), np.float32)
@@ -101,7 +112,7 @@ class FrameScorer(abc.ABC):
         """Makes anomaly maps of the network's outputs.
 
         Args:
-            outputs: float32 (B, d, h, w) each.
+            outputs: float32 (B, d, h, w) each, those that were asked for.
             maps: float32 (B, h, w), written to.
 
         Returns:

@@ -18,3 +18,8 @@ MAP_KINDS: tuple[MapKind, ...] = get_args(MapKind)
 
 SALIENCIES: tuple[ReconstructionMapKind, ...] = ("saliency", "saliency-squared")
 """Those for which the network is run backwards as well."""
+
+
+def output_of(kind: ReconstructionMapKind) -> Literal["reconstruction", "saliency"]:
+    """Name of the one output of the network that a map of this kind is made of."""
+    return "saliency" if kind in SALIENCIES else "reconstruction"

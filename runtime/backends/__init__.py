@@ -2,13 +2,15 @@
 
 import importlib.metadata
 import importlib.util
+from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
+from flawline.runtime.backends import onnx_outputs
 from flawline.runtime.backends.base import Backend
 from flawline.runtime.backends.buffers import InputShape, OutputShapes
 from flawline.runtime.backends.openvino import OpenVinoBackend
 from flawline.runtime.backends.ort import OrtBackend
-from flawline.runtime.errors import InputError
+from flawline.runtime.errors import BundleError, EngineError, InputError
 from flawline.runtime.precisions import ENGINES, PRECISIONS, Precision
 
 __all__ = ["BACKENDS", "Backend", "Engine", "installed", "open_backend", "preferred_engine", "version"]
@@ -81,6 +83,7 @@ def open_backend(
     threads: int = 1,
     precision: Precision = "fp32",
     open_size: bool = False,
+    needed: Collection[int] | None = None,
 ) -> Backend:
     """Loads a feature graph.
 
@@ -92,6 +95,8 @@ def open_backend(
         threads: Threads that compute.
         precision: Arithmetic that the file is made for.
         open_size: Whether the graph may leave height and width open.
+        needed: Indices of the outputs that are wanted; the others are not computed, and nothing is allocated for them. All
+            if None.
 
     Raises:
         InputError: Engine or precision is unknown, they do not go together, or the number of threads is not positive.
@@ -109,9 +114,22 @@ def open_backend(
     if name not in ENGINES[precision]:
         capable = " or ".join(ENGINES[precision])
         raise InputError(f"{name} does not compute in precision '{precision}'; take --backend {capable}")
+    if needed is not None and len(needed) < len(output_shapes):
+        features = _cut(features, needed, outputs=len(output_shapes))
+        output_shapes = [shape for index, shape in enumerate(output_shapes) if index in needed]
     return BACKENDS[name].open(
         features, input_shape, output_shapes, threads=threads, precision=precision, open_size=open_size
     )
+
+
+def _cut(features: bytes, needed: Collection[int], *, outputs: int) -> bytes:
+    try:
+        found = onnx_outputs.outputs_of(features)
+        if found == outputs:
+            return onnx_outputs.cut(features, needed)
+    except ValueError as error:
+        raise EngineError(f"the feature graph cannot be read: {error}") from error
+    raise BundleError(f"the feature graph gives {found} outputs; the manifest says {outputs}")
 
 
 def _is_there(module: str) -> bool:
