@@ -1,10 +1,12 @@
 """Which engine runs a bundle on this machine: of those that give the golden scores, the preferred or a clearly faster one."""
 
+import functools
 import itertools
 import time
 
 from flawline.runtime.backends import BACKENDS, preferred_engine, version
 from flawline.runtime.backends.selection import Candidate, Trial, select
+from flawline.runtime.backends.trial_process import run_apart
 from flawline.runtime.bundle import Bundle
 from flawline.runtime.bundle.contents import gaussians
 from flawline.runtime.bundle.manifest import ClassifierManifest, PadimManifest, ReconstructionManifest
@@ -102,6 +104,7 @@ def fastest_engine(bundle: Bundle, *, threads: int, batch: int = 1) -> str:
 def try_engines(bundle: Bundle, *, threads: int, batch: int = 1) -> list[Candidate]:
     """Runs the golden frames through every engine that computes in the bundle's precision.
 
+    Each is tried in a process of its own where that can be had, see `run_apart`, so that this one need not hold them all.
     An engine that must be built takes minutes, and is tried only where it has been.
 
     Args:
@@ -130,7 +133,11 @@ def try_engines(bundle: Bundle, *, threads: int, batch: int = 1) -> list[Candida
 
     precision = bundle.manifest.network.precision
     on_gpu = GPU_ENGINES.get(precision, ()) if isinstance(bundle.manifest, PadimManifest) else ()
-    return select((*ENGINES[precision], *on_gpu), trial, version)
+    engines = (*ENGINES[precision], *on_gpu)
+    if sum(version(engine) is not None for engine in engines) < 2:
+        # This process is to hold it anyway.
+        return select(engines, trial, version)
+    return select(engines, lambda engine: run_apart(functools.partial(trial, engine)), version)
 
 
 def _open_gpu_scorer(bundle: Bundle, batch: int) -> GpuScorer:
