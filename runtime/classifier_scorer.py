@@ -24,8 +24,8 @@ class ClassifierScorer(FrameScorer):
     """Frames to classes and scores; the map of a frame is its score alone. Each factor is read once for all frames of a batch.
 
     With the distance d_c of the deep features to class c and the threshold t_c of that class, the score `mahalanobis` is
-    min_c d_c / t_c: above 1, a frame is beyond the threshold of every class. The score `head` is 1 less the probability of
-    being normal.
+    min_c d_c / t_c: above 1, a frame is beyond the threshold of every class. The score `head` is the second head's probability
+    that the frame is of none of the classes.
 
     Args:
         features: Bytes of the ONNX file.
@@ -81,7 +81,7 @@ class ClassifierScorer(FrameScorer):
         mahalanobis(features[:, None], self._gaussians, distances, threads=self._threads)
         np.divide(distances, self._thresholds, out=relative)
         probabilities = self._largest_probabilities(logits)
-        head = _probabilities(heads[0][:, 0]) if heads else None
+        anomalous = _probabilities(heads[0][:, 0]) if heads else None
         labels, nearest = logits.argmax(axis=1), relative.argmin(axis=1)
         self.classifications = [
             Classification(
@@ -89,11 +89,11 @@ class ClassifierScorer(FrameScorer):
                 probability=float(probabilities[frame]),
                 nearest=self._classes[nearest[frame]],
                 distances=distances[frame].copy(),
-                head=None if head is None else float(head[frame]),
+                head=None if anomalous is None else 1 - float(anomalous[frame]),
             )
             for frame in range(count)
         ]
-        scores = relative.min(axis=1) if self._kind == "mahalanobis" or head is None else 1 - head
+        scores = relative.min(axis=1) if self._kind == "mahalanobis" or anomalous is None else anomalous
         maps[:, 0, 0] = scores
         return scores
 

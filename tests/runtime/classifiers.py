@@ -37,8 +37,8 @@ def graph(*, channels: int = 1, layout: str = "nhwc", head: bool = True, sigmoid
     constants = {
         "scale": _SCALE,
         "to_logits": of["logits"][..., None, None],
-        "to_head": of["head"][..., None, None],
-        "bias": np.array([HEAD_BIAS], np.float32),
+        "to_head": -of["head"][..., None, None],
+        "bias": np.array([-HEAD_BIAS], np.float32),
     }
     nodes = [
         helper.make_node("Cast", ["frame"], ["numbers"], to=TensorProto.FLOAT),
@@ -54,8 +54,8 @@ def graph(*, channels: int = 1, layout: str = "nhwc", head: bool = True, sigmoid
         helper.make_node("Transpose", ["bands"], ["channels"], perm=[0, 2, 1, 3]),
         helper.make_node("Mul", ["channels", "scale"], ["features"]),
         helper.make_node("Conv", ["features", "to_logits"], ["logits"]),
-        helper.make_node("Conv", ["features", "to_head", "bias"], ["normal"]),
-        helper.make_node("Sigmoid" if sigmoid else "Identity", ["normal"], ["head"]),
+        helper.make_node("Conv", ["features", "to_head", "bias"], ["anomalous"]),
+        helper.make_node("Sigmoid" if sigmoid else "Identity", ["anomalous"], ["head"]),
     ]
     depths = {"features": BANDS, "logits": len(CLASSES)} | ({"head": 1} if head else {})
     model = helper.make_model(

@@ -169,7 +169,7 @@ def test_a_head_that_gives_no_probability_is_refused(tmp_path: Path) -> None:
     bright = np.full(classifiers.SIZE, 250, np.uint8)
     with (
         Detector.open(path, backend="onnxruntime") as detector,
-        pytest.raises(FlawlineError, match=r"the second head gave 9\.6.*; expected a probability, 0 to 1"),
+        pytest.raises(FlawlineError, match=r"the second head gave -?\d.*; expected a probability, 0 to 1"),
     ):
         detector(bright)
 
