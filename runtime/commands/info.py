@@ -78,11 +78,12 @@ def as_json(bundle: "Bundle", engines: "Engines | None" = None) -> str:
 
 
 def _as_text(bundle: "Bundle", engines: "Engines") -> str:
+    from flawline.runtime.plain_text import plain
+
     lines = []
     for label, value in (*_rows(bundle), *_engine_rows(engines)):
         # Texts of a bundle are its maker's: no control character of theirs reaches a terminal.
-        plain = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in value)
-        lines.append(f"{label:<{_LABEL_WIDTH}}{plain}".rstrip())
+        lines.append(f"{label:<{_LABEL_WIDTH}}{plain(value)}".rstrip())
     return "\n".join(lines) + "\n"
 
 

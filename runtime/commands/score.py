@@ -1,7 +1,8 @@
 """Scores images with a bundle: score, p-value, verdict and the regions above the threshold.
 
 A score above the threshold is a reject. The p-value is the share of good calibration images that score at least as
-high. --heatmaps writes each image with its anomaly map and boxes.
+high. --heatmaps writes each image with its anomaly map and boxes. A classifier also says the class of each image, and how
+probable that is.
 
   flawline score part.flaw shot.png
   flawline score part.flaw shots/*.png --json --heatmaps overlays/
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     from flawline.runtime.files import make_folder
     from flawline.runtime.images import list_images, use_threads, write_image
     from flawline.runtime.overlay import overlay
-    from flawline.runtime.scored_image import ScoredImage
+    from flawline.runtime.scored_image import describe
 
     use_threads(options.threads)
     failed = 0
@@ -75,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
                 failed += 1
                 sys.stderr.write(f"flawline score: {error}\n")
                 continue
-            scored = ScoredImage.of(path, result)
+            scored = describe(path, result, detector.bundle.manifest)
             sys.stdout.write((msgspec.json.encode(scored).decode() if options.json else scored.text()) + "\n")
             if options.heatmaps:
                 write_image(overlays[path], overlay(frame, result.map, result.regions, result.threshold))

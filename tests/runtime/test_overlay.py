@@ -33,6 +33,14 @@ def test_boxes_are_drawn_around_the_regions_of_the_frame():
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 34, 10, 39)
 
 
+def test_a_map_of_one_position_leaves_the_picture_as_it_is_inside_its_box():
+    region = Region(x=0, y=0, width=96, height=64, area_px=96 * 64, peak=9.0, mean=9.0)
+    picture = overlay(GREY, np.full((1, 1), 9.0, np.float32), [region], threshold=4.0)
+    assert (picture[3:-3, 3:-3] == 100).all()
+    for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
+        assert (edge == BOX_COLOUR).all()
+
+
 def test_input_is_left_alone():
     frame, scores = GREY.copy(), np.full((4, 6), 9.0, np.float32)
     overlay(frame, scores, [Region(0, 0, 5, 5, 25, 9.0, 9.0)], threshold=4.0)

@@ -12,22 +12,8 @@ from flawline.runtime import InputError, bundle
 from flawline.runtime.bundle import manifest as manifests
 from flawline.runtime.errors import BundleError
 from tests.runtime import reconstructions
+from tests.runtime.manifests import changed
 from tests.runtime.reconstructions import KINDS, THRESHOLDS, reconstruction_bundle, statistics
-
-
-def changed(manifest: bundle.ReconstructionManifest, **fields: Any) -> bytes:
-    """The bytes of a manifest with fields put in place of others by their path: `changed(m, map__sigma=2)`."""
-    plain = json.loads(manifests.encode(manifest))
-    for path, value in fields.items():
-        *outer, last = path.split("__")
-        target: Any = plain
-        for key in outer:
-            target = target[int(key) if key.isdigit() else key]
-        if value is ...:
-            del target[last]
-        else:
-            target[last] = value
-    return json.dumps(plain).encode()
 
 
 def refuse(message: str, /, *, kinds: tuple[str, ...] = KINDS, **fields: Any) -> None:
