@@ -16,8 +16,8 @@ from flawline.runtime.kernels.checks import require_count
 _FLOAT_BYTES = 4
 _ROWS_OF_CLASSES = 5
 """Per frame: logits, distances, distances in thresholds, their copies that are handed out, exponentials."""
-_ROUNDING = 0.01
-"""What 8 bits may put a probability beside 0 to 1."""
+MOST_LOG_ODDS = 80.0
+"""Beyond it, probabilities near 0 are no normal numbers of float32 any more."""
 
 
 class ClassifierScorer(FrameScorer):
@@ -106,13 +106,13 @@ class ClassifierScorer(FrameScorer):
         return probabilities
 
 
-def _probabilities(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """float32 (B,), what a head gave, where rounding may have left 0 to 1.
+def _probabilities(log_odds: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """float32 (B,), what a second head gave, as probabilities, which stay above 0.
 
     Raises:
-        FlawlineError: A value is no probability.
+        FlawlineError: A number is not finite.
     """
-    wrong = ~((values >= -_ROUNDING) & (values <= 1 + _ROUNDING))
-    if wrong.any():
-        raise FlawlineError(f"the second head gave {values[wrong][0]}; expected a probability, 0 to 1")
-    return np.clip(values, 0, 1)
+    if not np.isfinite(log_odds).all():
+        raise FlawlineError("the second head gave NaN or infinity")
+    found: npt.NDArray[np.float32] = 1 / (1 + np.exp(-np.clip(log_odds, -MOST_LOG_ODDS, MOST_LOG_ODDS)))
+    return found

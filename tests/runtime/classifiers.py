@@ -30,7 +30,7 @@ def weights() -> dict[str, np.ndarray]:
     }
 
 
-def graph(*, channels: int = 1, layout: str = "nhwc", head: bool = True, sigmoid: bool = True) -> bytes:
+def graph(*, channels: int = 1, layout: str = "nhwc", head: bool = True) -> bytes:
     """An ONNX file whose features are the mean brightness of four horizontal bands, in 32 grey levels."""
     axes = ("N", *SIZE, channels) if layout == "nhwc" else ("N", channels, *SIZE)
     of = weights()
@@ -54,13 +54,12 @@ def graph(*, channels: int = 1, layout: str = "nhwc", head: bool = True, sigmoid
         helper.make_node("Transpose", ["bands"], ["channels"], perm=[0, 2, 1, 3]),
         helper.make_node("Mul", ["channels", "scale"], ["features"]),
         helper.make_node("Conv", ["features", "to_logits"], ["logits"]),
-        helper.make_node("Conv", ["features", "to_head", "bias"], ["anomalous"]),
-        helper.make_node("Sigmoid" if sigmoid else "Identity", ["anomalous"], ["head"]),
+        helper.make_node("Conv", ["features", "to_head", "bias"], ["head"]),
     ]
     depths = {"features": BANDS, "logits": len(CLASSES)} | ({"head": 1} if head else {})
     model = helper.make_model(
         helper.make_graph(
-            nodes if head else nodes[:-2],
+            nodes if head else nodes[:-1],
             "classifier",
             [helper.make_tensor_value_info("frame", TensorProto.UINT8, axes)],
             [
