@@ -1,4 +1,4 @@
-"""What the autoencoders share: an encoder and a decoder of images of one shape, and the encoder's reuse."""
+"""What the autoencoders share: an encoder and a decoder of images of one shape, and their inference form."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import copy
 import itertools
 from typing import NamedTuple, TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import fusion
-
-from flawline.runtime.errors import InputError
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -65,39 +62,6 @@ class Autoencoder(nn.Module):
         """Maps images, float32 (B, channels, height, width) from 0 to 1, to reconstructions of the same shape."""
         reconstruction: Tensor = self.decoder(self.encoder(image))
         return reconstruction
-
-
-class EncoderClassifier(nn.Module):
-    """The encoder of an autoencoder with a classification layer behind it (Gudi et al. 2022, section 3.0.2).
-
-    The softmax is left to the loss, as cross-entropy has it. The encoder is a copy: training the classifier leaves the
-    autoencoder as it is.
-
-    Args:
-        autoencoder: Trained for reconstruction, or fresh for comparison.
-        classes: How many there are.
-        seed: Of the classification layer's weights.
-
-    Raises:
-        InputError: Fewer than two classes.
-    """
-
-    def __init__(self, autoencoder: Autoencoder, classes: int, *, seed: int) -> None:
-        super().__init__()
-        if classes < 2:
-            raise InputError(f"a classifier of {classes} classes; expected at least 2")
-        self.image_shape = autoencoder.image_shape
-        self.classes = classes
-        self.architecture = f"classifier of {classes} classes on the encoder of {autoencoder.architecture}"
-        self.encoder = copy.deepcopy(autoencoder.encoder)
-        with torch.random.fork_rng(devices=()):
-            torch.manual_seed(seed)
-            self.classification = nn.Linear(autoencoder.bottleneck, classes)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Maps images, float32 (B, channels, height, width) from 0 to 1, to logits, float32 (B, classes)."""
-        logits: Tensor = self.classification(self.encoder(image))
-        return logits
 
 
 def fold_batch_norm(network: Module) -> Module:

@@ -2,8 +2,9 @@
 
 A checkpoint is what `torch.save` writes of plain dictionaries, lists, strings, numbers and tensors: `format`, `contract`
 (what the training was of: a training of anything else refuses the file), `epochs` (training and validation loss of each),
-`network`, `best` (state dicts now and at the lowest validation loss) and `moments` (Adam's, by parameter). There are no
-generator states: what is random in an epoch depends on the seed and the epoch's number alone.
+`network`, `best` (state dicts now and at the lowest validation loss), `moments` (Adam's, by parameter) and, where the loss
+learns something itself, `objective` (its state dict). There are no generator states: what is random in an epoch depends on
+the seed and the epoch's number alone.
 """
 
 import io
@@ -12,7 +13,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,14 @@ class Checkpoint:
         network: State dict after the last epoch.
         best: State dict after the epoch of the lowest validation loss.
         moments: Adam's state for each parameter, by name: `step`, `exp_avg`, `exp_avg_sq`.
+        objective: State dict of what the loss learns itself.
     """
 
     epochs: list[tuple[float, float]]
     network: dict[str, Tensor]
     best: dict[str, Tensor]
     moments: dict[str, dict[str, Tensor]]
+    objective: dict[str, Tensor] = field(default_factory=dict)
 
 
 def moments_of(network: nn.Module, optimizer: torch.optim.Adam) -> dict[str, dict[str, Tensor]]:
@@ -82,27 +85,30 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint, contract: Contract) -> 
         InputError: The folder does not exist or may not be written to.
     """
     buffer = io.BytesIO()
-    torch.save(
-        {
-            "format": FORMAT,
-            "contract": dict(contract),
-            "epochs": [list(losses) for losses in checkpoint.epochs],
-            "network": checkpoint.network,
-            "best": checkpoint.best,
-            "moments": checkpoint.moments,
-        },
-        buffer,
-    )
+    content = {
+        "format": FORMAT,
+        "contract": dict(contract),
+        "epochs": [list(losses) for losses in checkpoint.epochs],
+        "network": checkpoint.network,
+        "best": checkpoint.best,
+        "moments": checkpoint.moments,
+    }
+    if checkpoint.objective:
+        content["objective"] = checkpoint.objective
+    torch.save(content, buffer)
     write_whole(path, buffer.getbuffer())
 
 
-def read_checkpoint(path: Path, network: nn.Module, contract: Contract) -> Checkpoint:
+def read_checkpoint(
+    path: Path, network: nn.Module, contract: Contract, *, learnt: Mapping[str, Tensor] | None = None
+) -> Checkpoint:
     """Reads a checkpoint and checks all of it against the training that is to go on.
 
     Args:
         path: The file.
         network: Decides on names, shapes and types of the tensors; not changed.
         contract: What the training is of.
+        learnt: What the loss has learnt so far, which decides likewise; nothing if None.
 
     Raises:
         InputError: The file is damaged, no checkpoint, of a newer format, or of a training of something else.
@@ -124,6 +130,7 @@ def read_checkpoint(path: Path, network: nn.Module, contract: Contract) -> Check
         network=_tensors(path, content.get("network"), state),
         best=_tensors(path, content.get("best"), state),
         moments={name: _moments(path, moments[name], parameter) for name, parameter in parameters.items()},
+        objective=_tensors(path, content.get("objective", {}), {} if learnt is None else learnt),
     )
 
 

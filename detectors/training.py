@@ -1,4 +1,4 @@
-"""Training of autoencoders, and of classifiers on their encoders: Adam, early stopping, checkpoints, seeds.
+"""Training of autoencoders, of classifiers and of their second heads: Adam, early stopping, checkpoints, seeds.
 
 What is random in an epoch (the order of the images, and whatever the network draws) depends on the seed and the epoch's
 number alone. So a training that is stopped after any epoch and resumed gives the very bits of one that ran through, on the
@@ -20,7 +20,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from flawline.detectors.autoencoder import Autoencoder, EncoderClassifier
 from flawline.detectors.checkpoint import (
     Checkpoint,
     Contract,
@@ -30,13 +29,11 @@ from flawline.detectors.checkpoint import (
     set_moments,
     write_checkpoint,
 )
-from flawline.detectors.pse_loss import PSELoss
+from flawline.detectors.objectives import Network, Objective, objective_of
 from flawline.detectors.training_images import Indices, TrainingImages
 from flawline.detectors.training_options import TrainingOptions
 from flawline.runtime.errors import DeviceError, FlawlineError, InputError
 from flawline.runtime.progress import progress
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class DivergedError(FlawlineError):
 
 
 def train(
-    network: Autoencoder | EncoderClassifier,
+    network: Network,
     images: TrainingImages,
     options: TrainingOptions,
     *,
@@ -83,10 +80,10 @@ def train(
         DeviceError: The device is not there.
         ResourceError: The disk is full.
     """
-    _check(network, images, options, labels)
+    objective = _objective(network, images, options, labels)
     if checkpoint is not None:
         require_place(checkpoint)
-    training = _Training(network, images, options, labels)
+    training = _Training(network, images, options, labels, objective)
     if checkpoint is not None and checkpoint.exists():
         training.resume(checkpoint)
     bar = progress(range(training.steps_left), label="training", unit="batch")
@@ -113,38 +110,34 @@ def _what_is_left(training: _Training, checkpoint: Path | None) -> str:
     return f"the network has the weights of epoch {training.best_epoch}{kept}; begin anew with a lower learning rate"
 
 
-def _check(
-    network: Autoencoder | EncoderClassifier,
+def _objective(
+    network: Network,
     images: TrainingImages,
     options: TrainingOptions,
     labels: npt.NDArray[np.int64] | None,
-) -> None:
+) -> Objective:
     if tuple(images.shape) != tuple(network.image_shape):
         raise InputError(
             f"images of {tuple(images.shape)} for a network of {tuple(network.image_shape)} (channels, h, w)"
         )
-    classifies = isinstance(network, EncoderClassifier)
-    if classifies != (options.loss == "cross-entropy") or classifies == (labels is None):
+    objective = objective_of(network, options)
+    if objective is None or (objective.classes is None) != (labels is None):
         raise InputError(
             f"loss {options.loss} {'without' if labels is None else 'with'} labels for {network.architecture}; "
-            "expected cross-entropy and labels for a classifier, mse or pse without labels for an autoencoder"
+            "expected cross-entropy and labels for a classifier, mse or pse without labels for an autoencoder, "
+            "binary-cross-entropy and labels for a second head"
         )
-    if isinstance(network, EncoderClassifier) and labels is not None:
+    if objective.classes is not None and labels is not None:
         if labels.dtype != np.int64 or labels.shape != (len(images),):
             raise InputError(f"labels {labels.dtype} {labels.shape}; expected int64 ({len(images)},), one per image")
-        if labels.min() < 0 or labels.max() >= network.classes:
-            raise InputError(f"labels from {labels.min()} to {labels.max()}; expected 0 to {network.classes - 1}")
+        if labels.min() < 0 or labels.max() >= objective.classes:
+            raise InputError(f"labels from {labels.min()} to {labels.max()}; expected 0 to {objective.classes - 1}")
     held_out = round(len(images) * options.validation_share)
     if held_out < 1 or len(images) - held_out < 2:
         raise InputError(
             f"{len(images)} images, {held_out} of them held out for validation; expected at least 1 held out and 2 to train on"
         )
-
-
-def _loss(options: TrainingOptions) -> Loss:
-    if options.loss == "pse":
-        return PSELoss(options.sigma)
-    return nn.MSELoss() if options.loss == "mse" else nn.CrossEntropyLoss()
+    return objective
 
 
 def _generator(seed: int, epoch: int) -> np.random.Generator:
@@ -156,10 +149,11 @@ class _Training:
 
     def __init__(
         self,
-        network: Autoencoder | EncoderClassifier,
+        network: Network,
         images: TrainingImages,
         options: TrainingOptions,
         labels: npt.NDArray[np.int64] | None,
+        objective: Objective,
     ) -> None:
         self._network = network
         self._images = images
@@ -170,7 +164,8 @@ class _Training:
             self._fingerprint += f" with labels {hashlib.sha256(labels.tobytes()).hexdigest()}"
         self._device = _device(options.device)
         network.to(self._device)
-        self._loss = _loss(options)
+        self._objective = objective
+        objective.terms.to(self._device)
         # The first epoch is 1: the number 0 is that of the split.
         shuffled = _generator(options.seed, 0).permutation(len(images))
         held_out = round(len(images) * options.validation_share)
@@ -211,9 +206,10 @@ class _Training:
         }
 
     def resume(self, path: Path) -> None:
-        state = read_checkpoint(path, self._network, self._contract)
+        state = read_checkpoint(path, self._network, self._contract, learnt=self._objective.terms.state_dict())
         self._network.load_state_dict(state.network)
         set_moments(self._network, self._optimizer, state.moments)
+        self._objective.terms.load_state_dict(state.objective)
         self.losses, self.best = state.epochs, state.best
 
     def save(self, path: Path) -> None:
@@ -222,6 +218,7 @@ class _Training:
             network=self._network.state_dict(),
             best=self.best,
             moments=moments_of(self._network, self._optimizer),
+            objective=self._objective.terms.state_dict(),
         )
         write_checkpoint(path, state, self._contract)
 
@@ -241,6 +238,7 @@ class _Training:
             loss = self._batch_loss(indices)
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
+            self._objective.after_step()
             total += loss.item() * len(indices)
             if not math.isfinite(total):
                 raise FloatingPointError(f"the training loss became {total} in epoch {number}")
@@ -257,8 +255,8 @@ class _Training:
 
     def _batch_loss(self, indices: Indices) -> Tensor:
         images = self._images.batch(indices).to(self._device)
-        expected = images if self._labels is None else self._labels[torch.from_numpy(indices)].to(self._device)
-        return self._loss(self._network(images), expected)
+        labels = None if self._labels is None else self._labels[torch.from_numpy(indices)].to(self._device)
+        return self._objective.loss(images, labels)
 
     def _batches(self, order: Indices) -> Iterator[Indices]:
         size = self._options.batch_size

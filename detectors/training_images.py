@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from flawline.calibration.good_images import GoodImages
+from flawline.calibration.labelled_images import Images, ImageSet
 from flawline.calibration.resized_images import ResizedImages
 from flawline.detectors.autoencoder import ImageShape
 from flawline.runtime.errors import InputError
@@ -70,21 +71,24 @@ class ArrayImages:
         return _unit(self._images[indices])
 
 
-class FileImages:
-    """Image files, read and brought to one size for every batch anew: memory holds one batch.
+class ReadImages:
+    """Images that are read or resized for every batch anew: memory holds one batch.
 
     Args:
-        good: The files, found to be alike in mode.
-        height: To bring the images to, in pixels.
-        width: Likewise.
-        interpolation: Of images that are larger on both sides, as on the device; others are interpolated linearly.
+        images: Of one shape.
+        fingerprint: Of the images and the size they are brought to.
     """
 
-    def __init__(self, good: GoodImages, height: int, width: int, *, interpolation: Interpolation = "area") -> None:
-        self._images = ResizedImages(good.paths, good.channels, height, width, interpolation)
-        self.shape = ImageShape(good.channels, height, width)
-        contents = "".join(good.sha256[path] for path in good.paths)
-        self.fingerprint = hashlib.sha256(f"{tuple(self.shape)} {interpolation} {contents}".encode()).hexdigest()
+    def __init__(self, images: Images, fingerprint: str) -> None:
+        self._images = images
+        height, width, *colours = images.shape
+        self.shape = ImageShape(colours[0] if colours else 1, height, width)
+        self.fingerprint = fingerprint
+
+    @classmethod
+    def of(cls, images: ImageSet) -> "ReadImages":
+        """The images of a set."""
+        return ReadImages(images.images, images.fingerprint)
 
     def __len__(self) -> int:
         """How many there are."""
@@ -105,6 +109,25 @@ class FileImages:
             InputError: A file cannot be read, or is of another mode.
         """
         return ArrayImages(self._images.stacked(), fingerprint=self.fingerprint)
+
+
+class FileImages(ReadImages):
+    """Good images in files.
+
+    Args:
+        good: The files, found to be alike in mode.
+        height: To bring the images to, in pixels.
+        width: Likewise.
+        interpolation: Of images that are larger on both sides, as on the device; others are interpolated linearly.
+    """
+
+    def __init__(self, good: GoodImages, height: int, width: int, *, interpolation: Interpolation = "area") -> None:
+        contents = "".join(good.sha256[path] for path in good.paths)
+        shape = ImageShape(good.channels, height, width)
+        super().__init__(
+            ResizedImages(good.paths, good.channels, height, width, interpolation),
+            hashlib.sha256(f"{tuple(shape)} {interpolation} {contents}".encode()).hexdigest(),
+        )
 
 
 def _fingerprint(images: npt.NDArray[np.uint8]) -> str:

@@ -1,4 +1,4 @@
-"""How an autoencoder, or a classifier on its encoder, is trained."""
+"""How an autoencoder, a classifier or its second head is trained."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from typing import Literal
 
 from flawline.runtime.errors import InputError
 
-LOSSES = ("mse", "pse", "cross-entropy")
+Loss = Literal["mse", "pse", "cross-entropy", "binary-cross-entropy"]
+LOSSES: tuple[Loss, ...] = ("mse", "pse", "cross-entropy", "binary-cross-entropy")
 
 
 @dataclass(frozen=True)
@@ -14,8 +15,11 @@ class TrainingOptions:
     """How to train.
 
     Attributes:
-        loss: `mse` or `pse` of the reconstruction, or `cross-entropy` of a classifier's logits.
+        loss: `mse` or `pse` of the reconstruction, `cross-entropy` of a classifier's logits, or `binary-cross-entropy` of
+            its second head.
         sigma: Standard deviation of the Gaussian of `pse`, px; the paper's 0.5 by default.
+        center_weight: Lambda, how many times the center loss is added to `cross-entropy`; 0 for none of it.
+        center_rate: Alpha, how fast the centers follow the deep features, above 0 up to 1; the paper's 0.5 by default.
         epochs: At most.
         batch_size: Images per step; the last of an epoch may be smaller, or larger by one.
         learning_rate: Of Adam.
@@ -25,8 +29,10 @@ class TrainingOptions:
         device: Where torch computes.
     """
 
-    loss: Literal["mse", "pse", "cross-entropy"] = "mse"
+    loss: Loss = "mse"
     sigma: float = 0.5
+    center_weight: float = 0.0
+    center_rate: float = 0.5
     epochs: int = 100
     batch_size: int = 256
     learning_rate: float = 1e-3
@@ -44,6 +50,8 @@ class TrainingOptions:
         ranges = (
             ("loss", self.loss in LOSSES, f"one of {', '.join(LOSSES)}"),
             ("sigma", 0 <= self.sigma < math.inf, "0 or more"),
+            ("center_weight", 0 <= self.center_weight < math.inf, "0 or more"),
+            ("center_rate", 0 < self.center_rate <= 1, "above 0, up to 1"),
             ("epochs", self.epochs >= 1, "at least 1"),
             ("batch_size", self.batch_size >= 2, "at least 2"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "a number above 0"),
@@ -54,8 +62,14 @@ class TrainingOptions:
         for name, fits, expected in ranges:
             if not fits:
                 raise InputError(f"{name.replace('_', ' ')} {getattr(self, name)}: expected {expected}")
+        if self.center_weight and self.loss != "cross-entropy":
+            raise InputError(f"center weight {self.center_weight} with loss {self.loss}: expected cross-entropy")
 
     @property
     def loss_title(self) -> str:
-        """The loss with its parameter."""
-        return f"pse, sigma {self.sigma} px" if self.loss == "pse" else self.loss
+        """The loss with its parameters."""
+        if self.loss == "pse":
+            return f"pse, sigma {self.sigma} px"
+        if self.center_weight:
+            return f"{self.loss} + {self.center_weight} x center loss, rate {self.center_rate}"
+        return self.loss

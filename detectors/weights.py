@@ -57,7 +57,7 @@ def load_weights(network: FeatureNetwork, weights: str | Path, seed: int = 0) ->
             digest.update(parameter.detach().numpy().tobytes())
         return WeightsRecord(RANDOM, digest.hexdigest(), random=True)
     path = Path(weights)
-    network.load_state_dict(_folded(network, _read(path), path.name), assign=True)
+    network.load_state_dict(_folded(network, read_state(path), path.name), assign=True)
     return WeightsRecord(path.name, sha256_of(path), random=False)
 
 
@@ -81,7 +81,15 @@ _READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Reads a state dict, whatever network it is of.
+
+    Args:
+        path: A `.pth`, `.safetensors` or `.npz` file.
+
+    Raises:
+        InputError: The file is missing, unreadable, executes code on loading, or holds something else.
+    """
     if path.suffix not in _READERS:
         raise InputError(f"weights {path.name}: expected a file ending in {', '.join(_READERS)}, or `{RANDOM}`")
     if not path.is_file():

@@ -226,7 +226,7 @@ def _classify(
     """Accuracy of a classifier on the encoder."""
     import torch
 
-    from flawline.detectors.autoencoder import EncoderClassifier
+    from flawline.detectors.encoder_classifier import EncoderClassifier
     from flawline.detectors.training import train
 
     classifier = EncoderClassifier(autoencoder, CLASSES, seed=seed)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from flawline.detectors.autoencoder import EncoderClassifier, fold_batch_norm
+from flawline.detectors.autoencoder import fold_batch_norm
 from flawline.detectors.autoencoders import AUTOENCODERS, build_autoencoder
+from flawline.detectors.encoder_classifier import EncoderClassifier
 from flawline.runtime.errors import InputError
 
 NAMES = pytest.mark.parametrize("name", AUTOENCODERS)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from flawline.detectors import checkpoint as checkpoints
-from flawline.detectors.autoencoder import Autoencoder, EncoderClassifier
+from flawline.detectors.autoencoder import Autoencoder
 from flawline.detectors.autoencoders import build_autoencoder
+from flawline.detectors.encoder_classifier import EncoderClassifier
 from flawline.detectors.pse_loss import PSELoss
 from flawline.detectors.training import DivergedError, TrainingResult, train
 from flawline.detectors.training_images import ArrayImages
