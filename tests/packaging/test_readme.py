@@ -9,7 +9,7 @@ import pytest
 from flawline import __main__
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-EXAMPLES = re.findall(r"^\.venv/bin/flawline (.*?)\s*(?:#.*)?$", README, re.MULTILINE)
+EXAMPLES = re.findall(r"^flawline (.*?)\s*(?:#.*)?$", README, re.MULTILINE)
 
 
 def test_there_is_an_example_of_every_command_but_the_demo():
