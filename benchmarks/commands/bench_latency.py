@@ -48,7 +48,7 @@ MEANING = {
     "batches": "stages of a call with one frame, and of a call with several divided by their number",
     "bundle_bytes": "manifest, graph, statistics and golden frames of this precision alone",
     "peak_memory_bytes": "largest resident size of `flawline score BUNDLE IMAGE` in a process of its own, one thread",
-    "auto_peaks": "that of each precision with --backend auto, which opens every engine for its trial",
+    "auto_peaks": "that of each precision with --backend auto, of the largest process: each engine is tried in one of its own",
     "memory": "resident size of this process, all detectors open, after the first rounds and at the end",
     "image_auroc": "area under the ROC over the test images of one split, seed 0",
     "unbeaten": "no other dimension of the same precision, engine and threads is as fast and as good, and one better",

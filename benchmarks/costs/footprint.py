@@ -17,11 +17,13 @@ from flawline.runtime.precisions import Precision
 _BANDWIDTH_READS = 30
 # Read by the child itself: what a parent sees of a child includes the parent's own size when it forked.
 _PEAK_SCRIPT = """
+import resource
 import sys
 from flawline.__main__ import main
 status = main(sys.argv[1:])
 with open("/proc/self/status") as lines:
-    sys.stderr.write(next(line for line in lines if line.startswith("VmHWM")))
+    own = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+sys.stderr.write(f"peak {max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)} kB")
 sys.exit(status)
 """
 
@@ -68,11 +70,11 @@ class Footprint:
 
 @dataclass(frozen=True)
 class AutoPeak:
-    """Peak memory with `--backend auto`, which opens each engine that computes in the precision for its trial.
+    """Peak memory with `--backend auto`, which tries each engine that computes in the precision in a process of its own.
 
     Attributes:
         precision: Of the network.
-        peak_memory_bytes: Of `flawline score` on one thread, in a process of its own.
+        peak_memory_bytes: Of `flawline score` on one thread: of its largest process.
     """
 
     precision: Precision
@@ -166,7 +168,7 @@ def basis_floor(manifest: ReconstructionManifest, *, threads: int) -> BasisFloor
 
 
 def peak_memory_bytes(way: Way, image: Path, *, backend: str | None = None) -> int:
-    """Peak memory of `flawline score BUNDLE IMAGE` in a process of its own.
+    """Peak memory of `flawline score BUNDLE IMAGE` in a process of its own, or of the child that tries an engine if larger.
 
     Args:
         way: The detector.
@@ -182,7 +184,7 @@ def peak_memory_bytes(way: Way, image: Path, *, backend: str | None = None) -> i
     command = [sys.executable, "-c", _PEAK_SCRIPT, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stderr.splitlines()
-    if not lines or not lines[-1].startswith("VmHWM"):
+    if not lines or not lines[-1].startswith("peak "):
         raise FlawlineError(
             f"scoring {image} in a process of its own failed: {lines[-1] if lines else done.returncode}"
         )

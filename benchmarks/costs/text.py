@@ -125,7 +125,7 @@ def footprints(found: Sequence[Footprint], automatic: Sequence[AutoPeak], manife
         ],
     )
     peaks = ", ".join(f"{one.precision} {one.peak_memory_bytes / 1e6:.0f}" for one in automatic)
-    yield f"peak memory with --backend auto, which opens every engine for its trial: {peaks} MB"
+    yield f"peak memory with --backend auto, of the largest process: {peaks} MB"
     if isinstance(manifest, PadimManifest):
         inverses = manifest.gaussian.count * manifest.gaussian.components * manifest.projection.dimension**2 * 4
         yield f"full fp32 inverses would take {inverses / 1e6:.1f} MB"

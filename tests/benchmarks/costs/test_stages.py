@@ -89,7 +89,7 @@ def test_auto_is_weighed_once_per_precision_and_told_in_a_line(both, good):
     assert (fp32["precision"], int8["precision"]) == ("fp32", "int8")
     peaks = [one["peak_memory_bytes"] / 1e6 for one in (fp32, int8)]
     assert min(peaks) > 20
-    line = "peak memory with --backend auto, which opens every engine for its trial"
+    line = "peak memory with --backend auto, of the largest process"
     assert f"{line}: fp32 {peaks[0]:.0f}, int8 {peaks[1]:.0f} MB" in report.lines
 
 
@@ -108,11 +108,12 @@ def test_what_takes_long_tells_how_far_it_is(both, good, monkeypatch, capsys):
         assert said.count(line) == 1
 
 
-def test_auto_holds_the_memory_of_every_engine_that_it_tries(ways, good):
+def test_auto_takes_no_more_memory_than_the_larger_of_the_engines_alone(ways, good):
     if not {"onnxruntime", "openvino"} <= set(installed()):
         pytest.skip("needs two engines: OpenVINO is not installed")
-    alone = footprint.peak_memory_bytes(ways[0], good[0])
-    assert footprint.peak_memory_bytes(ways[0], good[0], backend="auto") > alone + 10e6
+    alone = [footprint.peak_memory_bytes(ways[0], good[0], backend=name) for name in ("onnxruntime", "openvino")]
+    largest = footprint.peak_memory_bytes(ways[0], good[0], backend="auto")
+    assert min(alone) - 10e6 < largest < max(alone) + 10e6
 
 
 def test_each_precision_has_the_floor_of_its_own_factors(tile_bundle, good, tmp_path):
