@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flawline.runtime import files
 from flawline.runtime.bundle import Bundle
+from flawline.runtime.bundle.manifest import ClassifierManifest
 from flawline.runtime.errors import InputError
 from flawline.runtime.gpu.device import Device
 from flawline.runtime.gpu.engine_cache import EngineOptions, cache_path, engines_folder, write_engine
@@ -35,12 +36,15 @@ def write_engine_file(
     Raises:
         MissingExtraError: There is no driver, or TensorRT or PyCUDA is not installed.
         DeviceError: The driver is too old, or there is no GPU.
-        InputError: The bundle is not of PaDiM, the file cannot be written there, TensorRT does not compute in this precision, or an option is not
-            what the device has.
+        InputError: The bundle is of a classifier, the file cannot be written there, TensorRT does not compute in this
+            precision, or an option is not what the device has.
         EngineError: TensorRT refuses the network.
         ResourceError: The disk is full.
     """
-    bundle.padim  # noqa: B018 -- refuses a bundle of another detector
+    if isinstance(bundle.manifest, ClassifierManifest):
+        raise InputError(
+            f"{bundle.path} is of a classifier, which runs on a CPU; expected a bundle of another detector"
+        )
     if out is not None and (out.is_dir() or not out.parent.is_dir() or not os.access(out.parent, os.W_OK)):
         raise InputError(f"{out}: expected the name of a file, in a folder that exists and can be written to")
     # First of all: without a driver, TensorRT ends the process.

@@ -9,13 +9,15 @@ from flawline.runtime.backends.selection import Candidate, Trial, select
 from flawline.runtime.backends.trial_process import run_apart
 from flawline.runtime.bundle import Bundle
 from flawline.runtime.bundle.contents import gaussians
-from flawline.runtime.bundle.manifest import ClassifierManifest, PadimManifest, ReconstructionManifest
+from flawline.runtime.bundle.manifest import ClassifierManifest, ReconstructionManifest
 from flawline.runtime.classifier_scorer import ClassifierScorer
 from flawline.runtime.errors import EngineError, InputError
 from flawline.runtime.frame_scorer import FrameScorer
 from flawline.runtime.gpu.device import Device
 from flawline.runtime.gpu.padim import PadimScoring
+from flawline.runtime.gpu.reconstruction import ReconstructionScoring
 from flawline.runtime.gpu.scorer import GpuScorer
+from flawline.runtime.gpu.scoring import Scoring
 from flawline.runtime.precisions import ENGINES, GPU_ENGINES
 from flawline.runtime.reconstruction_scorer import ReconstructionScorer
 from flawline.runtime.scorer import Scorer
@@ -132,7 +134,7 @@ def try_engines(bundle: Bundle, *, threads: int, batch: int = 1) -> list[Candida
         return Trial(max(errors), bundle.manifest.golden.relative_tolerance, sorted(times)[len(times) // 2] / 1e6)
 
     precision = bundle.manifest.network.precision
-    on_gpu = GPU_ENGINES.get(precision, ()) if isinstance(bundle.manifest, PadimManifest) else ()
+    on_gpu = () if isinstance(bundle.manifest, ClassifierManifest) else GPU_ENGINES.get(precision, ())
     engines = (*ENGINES[precision], *on_gpu)
     if sum(version(engine) is not None for engine in engines) < 2:
         # This process is to hold it anyway.
@@ -150,12 +152,11 @@ def _open_gpu_scorer(bundle: Bundle, batch: int) -> GpuScorer:
     if isinstance(bundle.manifest, ClassifierManifest):
         capable = " or ".join(ENGINES[precision])
         raise InputError(f"{bundle.path} is of a classifier, which runs on a CPU; take --backend {capable}")
+    scoring: Scoring
     if isinstance(bundle.manifest, ReconstructionManifest):
-        capable = " or ".join(ENGINES[precision])
-        raise InputError(
-            f"{bundle.path} is of a reconstruction detector, which runs on a CPU; take --backend {capable}"
-        )
-    scoring = PadimScoring(bundle.manifest, gaussians(bundle.manifest, bundle.statistics))
+        scoring = ReconstructionScoring(bundle.manifest)
+    else:
+        scoring = PadimScoring(bundle.manifest, gaussians(bundle.manifest, bundle.statistics))
     device = Device()
     return GpuScorer(device, scoring, tensorrt_opener(bundle, device, batch=batch), batch=batch)
 

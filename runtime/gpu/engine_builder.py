@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import tqdm
 
     from flawline.runtime.backends.buffers import Port
-    from flawline.runtime.bundle.manifest import PadimManifest
+    from flawline.runtime.bundle.manifest import AnyManifest
     from flawline.runtime.precisions import Precision
 else:
     tensorrt = LazyModule("tensorrt", "pip install 'flawline[tensorrt]'; on a Jetson it comes with JetPack")
@@ -59,7 +59,7 @@ def require_precision(precision: Precision) -> None:
 
 def build_plan(
     features: bytes,
-    manifest: PadimManifest,
+    manifest: AnyManifest,
     *,
     batch: int,
     options: EngineOptions,
@@ -138,7 +138,7 @@ def _parse(features: bytes, network: Any, log: Any) -> Any:
     raise EngineError(f"TensorRT refuses layer {layer} of the feature graph: {one_line(first.desc())}")
 
 
-def _check_network(network: Any, manifest: PadimManifest) -> None:
+def _check_network(network: Any, manifest: AnyManifest) -> None:
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     outputs = [network.get_output(index) for index in range(network.num_outputs)]
     check_ports(_ports(inputs), _ports(outputs), manifest, 1)

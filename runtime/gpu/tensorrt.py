@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import tensorrt
 
-    from flawline.runtime.bundle.manifest import PadimManifest
+    from flawline.runtime.bundle.manifest import AnyManifest
     from flawline.runtime.gpu.engine_cache import Engine
 else:
     tensorrt = LazyModule("tensorrt", "pip install 'flawline[tensorrt]'; on a Jetson it comes with JetPack")
@@ -51,7 +51,7 @@ class TensorRtEngine:
     name = "tensorrt"
 
     def __init__(
-        self, engine: Engine, manifest: PadimManifest, batch: int, input_address: int, output_addresses: Sequence[int]
+        self, engine: Engine, manifest: AnyManifest, batch: int, input_address: int, output_addresses: Sequence[int]
     ) -> None:
         self.input, self.outputs = input_address, tuple(output_addresses)
         # What an accelerator does is no work of a CUDA stream: https://github.com/NVIDIA/TensorRT/issues/3524
@@ -68,7 +68,7 @@ class TensorRtEngine:
             self.close()
             raise
 
-    def _open(self, engine: Engine, manifest: PadimManifest, batch: int) -> None:
+    def _open(self, engine: Engine, manifest: AnyManifest, batch: int) -> None:
         with starting(self._log):
             self._runtime = tensorrt.Runtime(self._log)
         if engine.options.dla_core is not None:
@@ -101,15 +101,16 @@ class TensorRtEngine:
         self._runtime = None
 
 
-def shapes(manifest: PadimManifest, batch: int) -> tuple[InputShape, OutputShapes]:
+def shapes(manifest: AnyManifest, batch: int) -> tuple[InputShape, OutputShapes]:
     """Shapes of a feature graph's uint8 input and float32 outputs, for as many frames."""
-    frame, dimension = manifest.input, manifest.projection.dimension
+    frame = manifest.input
     size = (frame.height, frame.width)
     input_shape = (batch, frame.channels, *size) if frame.layout == "nchw" else (batch, *size, frame.channels)
-    return input_shape, [(batch, dimension, output.height, output.width) for output in manifest.network.outputs]
+    outputs = zip(manifest.output_channels, manifest.network.outputs, strict=True)
+    return input_shape, [(batch, channels, output.height, output.width) for channels, output in outputs]
 
 
-def check_ports(inputs: Mapping[str, Port], outputs: Mapping[str, Port], manifest: PadimManifest, batch: int) -> None:
+def check_ports(inputs: Mapping[str, Port], outputs: Mapping[str, Port], manifest: AnyManifest, batch: int) -> None:
     """Compares what a graph takes and gives, by name, with what the manifest says.
 
     Raises:

@@ -91,7 +91,7 @@ def tensorrt_opener(
         key = key_of(bundle, device, batch)
         engine = find_engine(bundle, key, path=path, say=say)
         try:
-            return TensorRtEngine(engine, bundle.padim, batch, input_address, output_addresses)
+            return TensorRtEngine(engine, bundle.manifest, batch, input_address, output_addresses)
         except EngineError as error:
             raise EngineError(f"{cache_path(key) if path is None else path}: {error}") from error
 
@@ -148,7 +148,7 @@ def build_engine(bundle: Bundle, key: EngineKey, options: EngineOptions, *, say:
     known = b""
     with suppress(OSError):  # it only takes longer
         known = timings.read_bytes()
-    built = build_plan(bundle.features, bundle.padim, batch=key.batch, options=options, timings=known)
+    built = build_plan(bundle.features, bundle.manifest, batch=key.batch, options=options, timings=known)
     try:
         files.make_folder(timings.parent)
         files.write_whole(timings, built.timings)

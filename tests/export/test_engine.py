@@ -6,15 +6,12 @@ It has the interface of TensorRT 11. Its engines run on no Jetson, and none runs
 import os
 import re
 import signal
-import sys
-import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import redirect_stderr
 from io import StringIO
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -22,7 +19,6 @@ import onnx
 import pytest
 
 from flawline.__main__ import main
-from flawline.export import engine as export_engine
 from flawline.export.addition import add_precision
 from flawline.export.calibrated import calibrate
 from flawline.export.fit import FitOptions, fit_bundle
@@ -44,44 +40,12 @@ from flawline.runtime.gpu.engine_cache import (
 from flawline.runtime.gpu.tensorrt_engines import find_engine, key_of, tensorrt_opener
 from flawline.runtime.images import list_images
 from flawline.runtime.precisions import Precision
-from tests.runtime.gpu.tensorrt_packages import tensorrt_folder
+from tests.export.rtx import NoDevice, rtx, run_command
+
+__all__ = ["rtx"]
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8-tensorrt")
 ON_THE_GPU = EngineOptions()
-
-
-class NoDevice(NamedTuple):
-    """What a GPU says of itself, without one."""
-
-    name: str = "Orin (nvgpu)"
-    arch: tuple[int, int] = (8, 7)
-    multiprocessors: int = 8
-    total_bytes: int = 15_700_000_000
-
-    @contextmanager
-    def current(self, doing: str) -> Iterator[None]:
-        yield
-
-
-def use_rtx(folder: str) -> None:
-    """Puts TensorRT-RTX in TensorRT's place, in this process."""
-    warnings.simplefilter("error")
-    # It keeps no timings and says so; TensorRT does.
-    warnings.filterwarnings("ignore", ".*Timing cache operations are no-ops in TensorRT-RTX", DeprecationWarning)
-    sys.path.append(folder)
-    import tensorrt_rtx_bindings  # type: ignore[import-not-found]
-
-    sys.modules["tensorrt"] = tensorrt_rtx_bindings
-    export_engine.Device = NoDevice  # type: ignore[attr-defined]
-
-
-@pytest.fixture(scope="module")
-def rtx() -> Iterator[Executor]:
-    """A process of its own: what TensorRT-RTX loads, and what it might end, stays there."""
-    folder = tensorrt_folder("rtx")
-    context = get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=use_rtx, initargs=(str(folder),)) as process:
-        yield process
 
 
 @pytest.fixture(scope="module")
@@ -213,20 +177,6 @@ def test_an_engine_that_cannot_run_here_is_refused_and_named(
     assert refusal.startswith("TensorRT refuses the engine: ")
     assert refusal.endswith("; delete it and build it again")
     assert "no reason given" not in refusal
-
-
-class Ran(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-def run_command(cache: str, words: list[str]) -> Ran:
-    os.environ["XDG_CACHE_HOME"] = cache
-    out, err = StringIO(), StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        status = main(words)
-    return Ran(status, out.getvalue(), err.getvalue())
 
 
 def key_here(path: str, precision: Precision, batch: int) -> EngineKey:

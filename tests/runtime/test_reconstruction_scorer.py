@@ -77,12 +77,6 @@ def test_engines_are_tried_with_the_map_that_the_bundle_was_written_with(backend
         assert detector(random_frames(1)[0]).score == pytest.approx(255 / 512, abs=2 / 512)
 
 
-def test_a_gpu_is_refused_in_one_line(tmp_path: Path) -> None:
-    path = reconstruction_bundle(tmp_path / "bundle").path
-    with pytest.raises(InputError, match="is of a reconstruction detector, which runs on a CPU; take --backend onnxru"):
-        Detector.open(path, backend="tensorrt")
-
-
 def test_a_reconstruction_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     opened = reconstruction_bundle(tmp_path / "bundle")
     broken = reconstructions.graph().replace(np.float32(16).tobytes(), np.float32(np.inf).tobytes())
@@ -115,14 +109,6 @@ def test_a_frame_takes_one_map_of_memory_and_gives_it_back(kind: str, tmp_path: 
             tracemalloc.stop()
     assert peaks.max() < 4 * side * side + 40_000
     assert afters.max() < 40_000
-
-
-def test_a_fallback_takes_over_where_a_gpu_was_asked_for(tmp_path: Path) -> None:
-    path = reconstruction_bundle(tmp_path / "bundle").path
-    with Detector.open(path, backend="tensorrt", fallback=True, map="pse") as detector:
-        assert "runs on a CPU" in detector.fallback_reason
-        assert detector.backend in ("onnxruntime", "openvino")
-        assert detector(random_frames(1)[0]).threshold == reconstructions.THRESHOLDS["pse"]
 
 
 def test_more_frames_than_memory_holds_are_refused(tmp_path: Path) -> None:

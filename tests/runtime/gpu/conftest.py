@@ -41,8 +41,8 @@ class EmulatedEngine:
             bundle.features,
             (batch, frame.channels, *size) if planar else (batch, *size, frame.channels),
             [
-                (batch, manifest.projection.dimension, output.height, output.width)
-                for output in manifest.network.outputs
+                (batch, channels, output.height, output.width)
+                for channels, output in zip(manifest.output_channels, manifest.network.outputs, strict=True)
             ],
         )
         self.input, self.outputs = input_address, output_addresses
