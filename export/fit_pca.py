@@ -1,6 +1,7 @@
 """Good images to a bundle of principal components with Proximally Sensitive Error (Gudi and others, 2022, section 3.0.1)."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +16,8 @@ from flawline.calibration.split import MINIMUM_FIT_IMAGES, split
 from flawline.export.few_shot import read_few_shot
 from flawline.export.fitting import Say
 from flawline.export.labelled import read_labelled
-from flawline.export.pca_graph import compose_reconstruction
+from flawline.export.parity import ParityError
+from flawline.export.pca_graph import ROUNDINGS, compose_reconstruction
 from flawline.export.reconstruction import LAYOUT, Prepared, Reconstructor, finish, prepare
 from flawline.export.reconstruction_options import PcaOptions
 from flawline.export.reconstruction_parity import reference_of
@@ -92,7 +94,7 @@ def fit_pca_bundle(
         for line in _limits(choice, grid, options, len(fitted)):
             say(line)
         detector = Reconstructor(
-            features=compose_reconstruction(kept, layout=LAYOUT),
+            features=compose_reconstruction(kept, layout=LAYOUT, rounding=ROUNDINGS[0]),
             kind="pca",
             architecture="pca",
             components=choice.components,
@@ -102,7 +104,12 @@ def fit_pca_bundle(
             fitted_on=fitted,
             reference=reference_of(kept),
         )
-        return finish(detector, prepared, out, options, say)
+        try:
+            return finish(detector, prepared, out, options, say)
+        except ParityError as error:
+            say(f"with components in float16 where that matters little, {error}: once more with all of them in float32")
+        exact = compose_reconstruction(kept, layout=LAYOUT, rounding=ROUNDINGS[1])
+        return finish(replace(detector, features=exact), prepared, out, options, say)
 
 
 class _Labelled(NamedTuple):

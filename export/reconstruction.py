@@ -154,8 +154,8 @@ def finish(
     for kind in detector.maps:
         of_kind = manifest.with_map(kind)
         with ReconstructionScorer(detector.features, of_kind, backend=BACKEND, threads=options.threads) as scorer:
-            scores[kind] = score(scorer, images.held_out, f"calibrating {kind}")
             reports.append(reconstruction_parity.check(scorer, detector.reference, of_kind, checked))
+            scores[kind] = score(scorer, images.held_out, f"calibrating {kind}")
             golden = golden or golden_frames(scorer, manifest, evenly(images.held_out, _GOLDEN_FRAMES))
         say(
             f"{kind}: scores equal {detector.reference.name} within {reports[-1]['relative_error_max']:.1e} (relative), maps "

@@ -8,6 +8,7 @@ from flawline.export import fit_pca
 from flawline.export.fit_pca import fit_pca_bundle
 from flawline.export.parity import ParityError
 from flawline.export.reconstruction_options import PcaOptions
+from flawline.export.reconstruction_parity import TOLERANCES
 from flawline.runtime import Detector
 from flawline.runtime import bundle as bundles
 from flawline.runtime.errors import InputError
@@ -218,3 +219,17 @@ def test_groups_stay_together_where_images_choose(good_tiles, tmp_path):
     made = options(group_by=r"exp(\d)")
     with pytest.raises(InputError, match="--group-by"):
         fit_pca_bundle(list_images(good_tiles), tmp_path / "a.flaw", made)
+
+
+def test_components_that_float16_does_not_hold_are_fitted_in_float32(good_tiles, tmp_path, monkeypatch):
+    # As much rounding as there can be: every row in float16, those that carry most included.
+    monkeypatch.setattr(fit_pca, "ROUNDINGS", (1e9, 0.0))
+    for kind in ("pse", "error"):
+        monkeypatch.setitem(TOLERANCES, kind, 1e-4)
+    lines = []
+    given = options(components=24, sigma=0.0)
+    bundle = fit_pca_bundle(list_images(good_tiles), tmp_path / "exact.flaw", given, lines.append)
+    assert bundle.manifest.parity["relative_error_max"] < 1e-4
+    said = [line for line in lines if line.endswith("once more with all of them in float32")]
+    assert len(said) == 1
+    assert "tolerance 0.0001" in said[0]
