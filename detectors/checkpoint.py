@@ -125,12 +125,15 @@ def read_checkpoint(
     parameters = dict(network.named_parameters())
     if not isinstance(moments, dict) or moments.keys() != parameters.keys():
         raise _damaged(path, "the optimizer's state is not that of the network's parameters")
+    objective, expected = content.get("objective", {}), {} if learnt is None else learnt
+    if not isinstance(objective, dict) or objective.keys() != expected.keys():
+        raise _damaged(path, "what the loss has learnt is not of this loss")
     return Checkpoint(
         epochs=_epochs(path, content.get("epochs")),
         network=_tensors(path, content.get("network"), state),
         best=_tensors(path, content.get("best"), state),
         moments={name: _moments(path, moments[name], parameter) for name, parameter in parameters.items()},
-        objective=_tensors(path, content.get("objective", {}), {} if learnt is None else learnt),
+        objective=_tensors(path, objective, expected),
     )
 
 
