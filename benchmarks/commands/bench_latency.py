@@ -31,8 +31,10 @@ from flawline.export.options import FitOptions
 from flawline.runtime.backends import BACKENDS
 from flawline.runtime.commands.options import add_map
 from flawline.runtime.errors import InputError
+from flawline.runtime.precisions import GPU_ENGINES
 
 DIMENSION = 100
+_ENGINES = (*BACKENDS, *sorted({name for names in GPU_ENGINES.values() for name in names}))
 MEANING = {
     "dimension": "projected dimension d; or, of a reconstruction, principal components or values of the bottleneck",
     "resize": "frame in memory to the network's uint8 input",
@@ -72,8 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backends",
         metavar="NAME,...",
-        type=several(one_of(tuple(BACKENDS))),
-        help=f"engines: {', '.join(BACKENDS)} (default: all that are installed, each where it computes in the precision)",
+        type=several(one_of(_ENGINES)),
+        help=f"engines: {', '.join(_ENGINES)} (default: all on the CPU that are installed, each where it computes in the "
+        "precision)",
     )
     add_map(parser)
     parser.add_argument("--runs", metavar="N", type=positive, default=300, help="timed frames (default: %(default)s)")

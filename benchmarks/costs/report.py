@@ -12,6 +12,7 @@ from flawline.benchmarks.record import flat
 from flawline.benchmarks.timing import Timing
 from flawline.export.options import default_threads
 from flawline.runtime.bundle import PadimManifest, ReconstructionManifest, read
+from flawline.runtime.engines import is_on_gpu
 from flawline.runtime.progress import progress
 
 _FRAMES_PER_BATCH_ROUND = 4
@@ -36,7 +37,9 @@ class Report:
 
 def everything(subject: Subject, *, thread_counts: Sequence[int], runs: int) -> Report:
     """Time by stage, batches, bytes and memory of detectors of one dimension."""
-    bundles = {way.setup.precision: read(way.bundle).select(way.setup.precision) for way in subject.ways}
+    # Floors are those of this machine's memory, which says nothing of a GPU's.
+    on_cpu = [way for way in subject.ways if not is_on_gpu(way.setup.engine)]
+    bundles = {way.setup.precision: read(way.bundle).select(way.setup.precision) for way in on_cpu}
     # First, since it is done soon and is what may fail.
     weighed = [
         footprint.footprint(way, subject.image) for way in progress(subject.ways, label="weighing", unit="detector")
@@ -61,7 +64,8 @@ def everything(subject: Subject, *, thread_counts: Sequence[int], runs: int) -> 
     latencies = [one for found in measured for one in found]
     lines = [line for found in measured for line in (*text.latencies(found), "")]
     lines += [*text.batches(batched), ""]
-    lines += [*text.floors(floors, latencies), *text.basis_floors(basis_floors, latencies)]
+    bounded = [one for one in latencies if not is_on_gpu(one.setup.engine)]
+    lines += [*text.floors(floors, bounded), *text.basis_floors(basis_floors, bounded)]
     lines += text.resident(residents)
     lines += ["", *text.footprints(weighed, automatic, subject.bundle.manifest)]
     results = {

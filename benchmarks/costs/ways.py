@@ -8,7 +8,7 @@ from flawline.runtime import Detector
 from flawline.runtime.backends import installed
 from flawline.runtime.bundle import MapKind, ReconstructionManifest, read
 from flawline.runtime.errors import InputError
-from flawline.runtime.precisions import ENGINES, Precision
+from flawline.runtime.precisions import ENGINES, GPU_ENGINES, Precision
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,16 @@ def engines_of(precision: Precision, asked: Sequence[str] | None = None) -> tupl
 
     Args:
         precision: Of the network.
-        asked: Names of engines; None for all that are installed. Where none is, the one whose absence is to be told.
+        asked: Names of engines; None for all on the CPU that are installed. Where none is, the one whose absence is to be
+            told.
 
     Raises:
         InputError: None of those asked for computes in that precision.
     """
-    capable = ENGINES[precision]
+    on_cpu = ENGINES[precision]
     if asked is None:
-        return tuple(engine for engine in capable if engine in installed()) or capable[:1]
+        return tuple(engine for engine in on_cpu if engine in installed()) or on_cpu[:1]
+    capable = (*on_cpu, *GPU_ENGINES.get(precision, ()))
     chosen = tuple(engine for engine in capable if engine in asked)
     if not chosen:
         raise InputError(f"{', '.join(asked)} does not compute in {precision}; expected {' or '.join(capable)}")

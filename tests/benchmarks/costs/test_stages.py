@@ -150,6 +150,8 @@ def test_a_precision_alone_is_what_a_fit_in_it_writes(tile_bundle, tile_options,
 def test_engines_of_a_precision_are_those_that_compute_in_it():
     assert engines_of("fp32", ["openvino", "onnxruntime"]) == ("onnxruntime", "openvino")
     assert engines_of("int8", ["openvino", "onnxruntime"]) == ("onnxruntime",)
+    assert engines_of("fp16", ["tensorrt", "onnxruntime"]) == ("onnxruntime", "tensorrt")
+    assert "tensorrt" not in engines_of("fp32")
     with pytest.raises(InputError, match="openvino does not compute in int8; expected onnxruntime"):
         engines_of("int8", ["openvino"])
 
