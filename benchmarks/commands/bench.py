@@ -21,6 +21,7 @@ from flawline.benchmarks.commands import (
     bench_stream,
     bench_web,
 )
+from flawline.runtime.commands.subcommands import add_subcommands
 
 BENCHMARKS = {
     "latency": (bench_latency, "time of a frame, per stage and end to end; bytes; peak memory"),
@@ -41,13 +42,7 @@ BENCHMARKS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the benchmarks and their arguments."""
-    subparsers = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK", required=True)
-    for name, (module, summary) in BENCHMARKS.items():
-        subparser = subparsers.add_parser(
-            name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        module.add_arguments(subparser)
-        subparser.set_defaults(run_benchmark=module.run)
+    add_subcommands(parser, BENCHMARKS, "benchmark")
 
 
 def run(args: argparse.Namespace) -> int:

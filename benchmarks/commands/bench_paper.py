@@ -6,9 +6,14 @@ experiment.
 
 import argparse
 
-from flawline.benchmarks.commands import bench_paper_pse, bench_paper_saliency
+from flawline.benchmarks.commands import bench_paper_center_loss, bench_paper_pse, bench_paper_saliency
+from flawline.runtime.commands.subcommands import add_subcommands
 
 EXPERIMENTS = {
+    "center-loss": (
+        bench_paper_center_loss,
+        "images out of the distribution, by Mahalanobis distance of a classifier's deep features and by a second head",
+    ),
     "pse": (bench_paper_pse, "the Proximally Sensitive Error against the squared error: detection and pre-training"),
     "saliency": (bench_paper_saliency, "error maps against saliency maps of an autoencoder, on MNIST"),
 }
@@ -16,13 +21,7 @@ EXPERIMENTS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the experiments and their arguments."""
-    subparsers = parser.add_subparsers(dest="experiment", metavar="EXPERIMENT", required=True)
-    for name, (module, summary) in EXPERIMENTS.items():
-        subparser = subparsers.add_parser(
-            name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        module.add_arguments(subparser)
-        subparser.set_defaults(run_experiment=module.run)
+    add_subcommands(parser, EXPERIMENTS, "experiment")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ A camera, or what stands for one, is named KIND:ADDRESS?PARAMETER=VALUE&...:
 import argparse
 
 from flawline.runtime.commands import camera_list, camera_test, flat_field
+from flawline.runtime.commands.subcommands import add_subcommands
 
 ACTIONS = {
     "list": (camera_list, "the cameras that answer, each with the name that opens it"),
@@ -25,13 +26,7 @@ ACTIONS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the actions and their arguments."""
-    subparsers = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, (module, summary) in ACTIONS.items():
-        subparser = subparsers.add_parser(
-            name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        module.add_arguments(subparser)
-        subparser.set_defaults(run_action=module.run)
+    add_subcommands(parser, ACTIONS, "action")
 
 
 def run(options: argparse.Namespace) -> int:
