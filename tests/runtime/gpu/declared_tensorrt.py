@@ -25,6 +25,7 @@ from flawline.runtime.gpu.engine_cache import Engine, EngineOptions
 from flawline.runtime.gpu.tensorrt import TensorRtEngine
 from flawline.runtime.precisions import Precision
 from tests.runtime.gpu.tensorrt_declared import Declared, DeclaredObject, NotDeclaredError, load_bindings
+from tests.runtime.reconstructions import reconstruction_bundle
 
 MODULES: tuple[ModuleType, ...] = (engine_builder, tensorrt, tensorrt_log)
 BATCH = 4
@@ -141,10 +142,16 @@ class Rig:
 
 
 @pytest.fixture
-def rig(bindings: Any, bundle: bundles.Bundle, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    api = Declared(bindings)
+def api(bindings: Any, monkeypatch: pytest.MonkeyPatch) -> Declared:
+    """In the place of TensorRT."""
+    declared = Declared(bindings)
     for module in MODULES:
-        monkeypatch.setattr(module, "tensorrt", api)
+        monkeypatch.setattr(module, "tensorrt", declared)
+    return declared
+
+
+@pytest.fixture
+def rig(api: Declared, bundle: bundles.Bundle) -> Rig:
     return Rig(api, bundle)
 
 
@@ -307,6 +314,22 @@ def test_an_engine_is_run_once_before_it_may_be_captured(rig: Rig) -> None:
     assert rig.passed("IExecutionContext.execute_async_v3") == [0]
     engine.enqueue(7)
     assert rig.passed("IExecutionContext.execute_async_v3") == [0, 7]
+
+
+def test_a_reconstruction_and_its_saliency_are_bound_by_name(api: Declared, tmp_path: Path) -> None:
+    rig = Rig(api, reconstruction_bundle(tmp_path / "made.flaw", channels=3, layout="nchw"))
+    assert [port[2] for port in rig.ports] == [(-1, 3, 24, 20), (-1, 3, 24, 20), (-1, 1, 24, 20)]
+    assert rig.build().plan == b"plan"
+    engine = rig.open()
+    assert (engine.input, engine.outputs) == (256, (512, 1024))
+    addresses = {name: address for key, (name, address) in _pairs(rig, "IExecutionContext.set_tensor_address")}
+    assert addresses == {"frame": 256, "reconstruction": 512, "saliency": 1024}
+    # In whichever order the engine lists them.
+    rig.ports[1:] = reversed(rig.ports[1:])
+    rig.open()
+    rig.ports[1][2] = (-1, 3, 24, 20)
+    with pytest.raises(BundleError, match=r"the manifest says"):
+        rig.open()
 
 
 def test_an_engine_of_an_accelerator_is_given_to_it(rig: Rig) -> None:
