@@ -72,7 +72,7 @@ class ClassifiedImage(ScoredImage, frozen=True, rename={"label": "class"}):
     def text(self) -> str:
         """One line for people. The region of a rejected image is the image, of which nothing is to be said."""
         verdict = msgspec.structs.replace(self, regions=[])
-        return f"{ScoredImage.text(verdict)}  {plain(self.label)} {self.probability:.3f}"
+        return f"{ScoredImage.text(verdict)}  class {plain(self.label)}, probability {self.probability:.3f}"
 
 
 def describe(path: Path, result: Result, manifest: AnyManifest) -> ScoredImage:

@@ -141,7 +141,8 @@ def _network_rows(manifest: "AnyManifest") -> Iterator[tuple[str, str]]:
         f"{received.height} x {received.width} px {mode} (height x width), {received.interpolation}; {source}",
     )
     outputs = ", ".join(f"{output.name} {output.height} x {output.width}" for output in network.outputs)
-    yield "Output", f"{outputs}; stride {network.total_stride} px"
+    stride = "" if manifest.detector == "classifier" else f"; stride {network.total_stride} px"
+    yield "Output", f"{outputs}{stride}"
     if manifest.web is not None:
         yield from _web_rows(manifest, manifest.web)
 
@@ -210,7 +211,7 @@ def _classifier_rows(bundle: "Bundle", manifest: "ClassifierManifest") -> Iterat
 def _training(fact: "Classifier") -> str:
     if fact.loss is None:
         return "not known: the network came as an ONNX file"
-    return f"{fact.epochs} epochs of {fact.loss}, center weight {fact.center_weight:g}, the weights of epoch {fact.best_epoch}"
+    return f"{fact.epochs} epochs of {fact.loss} (center weight {fact.center_weight:g}), the weights of epoch {fact.best_epoch}"
 
 
 def _reconstruction_rows(manifest: "ReconstructionManifest") -> Iterator[tuple[str, str]]:

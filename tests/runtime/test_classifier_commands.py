@@ -81,7 +81,8 @@ def test_score_says_class_and_probability_in_a_line(
     assert (status, err) == (0, "")
     for line, path, frame in zip(out.splitlines(), paths, frames, strict=True):
         of_classes = classifiers.probabilities(frame)
-        assert line.split()[-3:] == [str(path), CLASSES[of_classes.argmax()], f"{of_classes.max():.3f}"]
+        label = CLASSES[of_classes.argmax()]
+        assert line.endswith(f"  {path}  class {label}, probability {of_classes.max():.3f}")
         assert line.split()[0] == ("reject" if expected_score(frame) > THRESHOLDS["mahalanobis"] else "good")
 
 
@@ -131,8 +132,9 @@ def test_info_says_what_is_told_apart(sorter: bundle.Bundle, capsys: pytest.Capt
     for fact in (
         "Detector               classifier: one Gaussian per class of the deep features, and a second head\n",
         "Network                lenet, fp32, features of fc2\n",
+        "Output                 features 1 x 1, logits 1 x 1, head 1 x 1\n",
         "Classes                3: bolt, nut, washer\n",
-        "Training               12 epochs of cross-entropy and center loss, center weight 0.1, the weights of epoch 9\n",
+        "Training               12 epochs of cross-entropy and center loss (center weight 0.1), the weights of epoch 9\n",
         "  second head          trained with 30 images of no class\n",
         "Projection             none, 4 to 4 channels",
         "Gaussians              3, epsilon 0.01 of the mean feature variance, no shrinkage\n",
