@@ -1,0 +1,261 @@
+"""How good a classifier is: at telling its classes apart, and at telling images of none of them."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flawline.benchmarks import metrics
+from flawline.benchmarks.datasets import Item
+from flawline.benchmarks.evaluation import KindResult
+from flawline.runtime import Detector
+from flawline.runtime.errors import InputError
+from flawline.runtime.images import list_images, read_image
+
+Bools = NDArray[np.bool_]
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Classified:
+    """One image after the classifier.
+
+    Attributes:
+        item: The image; its kind is the name of its folder.
+        score: Of being of none of the classes.
+        p_value: Conformal p-value.
+        rejected: Whether the score is above the threshold.
+        label: Class of the largest logit.
+        probability: Of that class, the softmax of the logits.
+        nearest: Class whose Gaussian is nearest, in thresholds of that class.
+    """
+
+    item: Item
+    score: float
+    p_value: float
+    rejected: bool
+    label: str
+    probability: float
+    nearest: str
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How classes are told apart, on images of classes.
+
+    Attributes:
+        images: Number of images.
+        accuracy: Share of them whose class is the right one.
+        macro_f1: Mean of the F1 scores 2 TP / (2 TP + FP + FN) of the classes that these images are of.
+    """
+
+    images: int
+    accuracy: float
+    macro_f1: float
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Images of one class that were taken for another.
+
+    Attributes:
+        kind: Their class.
+        taken_for: The other.
+        images: How many of them.
+        of: Images of their class.
+    """
+
+    kind: str
+    taken_for: str
+    images: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """How images of none of the classes, the positives, are told from images of the classes.
+
+    Attributes:
+        prevalence: Share of the positives among all images.
+        image_auroc: Area under the ROC of the score.
+        average_precision: Average precision of the score.
+        f1: F1 score of the rejects at the threshold.
+        f1_of_all: The F1 score of rejecting every image, which the prevalence alone gives.
+    """
+
+    prevalence: float
+    image_auroc: float
+    average_precision: float
+    f1: float
+    f1_of_all: float
+
+
+@dataclass(frozen=True)
+class ClassifierEvaluation:
+    """What a classifier is worth on one set of labelled images.
+
+    Attributes:
+        images: Number of images.
+        others: How many of them are of none of the classes.
+        every: How the classes are told apart, over all images of the classes.
+        accepted: Likewise over those that are not rejected; None if all are.
+        confusions: Classes taken for others, most images first.
+        novelty: None where all images are of classes.
+        threshold: Scores above it are rejected.
+        false_rejects: Images of the classes that were rejected.
+        misses: Images of none of them that were passed.
+        kinds: One entry per folder, classes first, in their order.
+        correct: Images of each class whose class is the right one.
+        absent: Classes of which there is no image.
+    """
+
+    images: int
+    others: int
+    every: Agreement
+    accepted: Agreement | None
+    confusions: list[Confusion]
+    novelty: Novelty | None
+    threshold: float
+    false_rejects: int
+    misses: int
+    kinds: list[KindResult]
+    correct: dict[str, int]
+    absent: list[str]
+
+
+def read_folders(folder: Path, classes: Sequence[str]) -> list[Item]:
+    """Lists the images of `test/NAME`: of the class of that name, or of none if no class has it.
+
+    Args:
+        folder: The one that holds `test`.
+        classes: Names of the classes.
+
+    Returns:
+        The images with the names of their folders, classes first, in their order.
+
+    Raises:
+        InputError: There is no such folder, none is of a class, or one holds no image.
+    """
+    test = folder / "test"
+    if not test.is_dir():
+        received = f"no folder test/ in {folder}" if folder.is_dir() else f"{folder} is no folder"
+        raise InputError(
+            f"{received}; expected test/CLASS for classes of the bundle and test/OTHER for what is of none"
+        )
+    rank = {name: index for index, name in enumerate(classes)}
+    names = [path.name for path in test.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    names.sort(key=lambda name: (rank.get(name, len(rank)), name))
+    if not any(name in rank for name in names):
+        raise InputError(
+            f"{test} holds {_listed(names) or 'no folder'}; expected a folder with the name of a class of the bundle: "
+            f"{_listed(classes)}"
+        )
+    return [Item(path, name) for name in names for path in list_images(test / name)]
+
+
+def classify_items(detector: Detector, items: Sequence[Item]) -> Iterator[Classified]:
+    """Scores labelled images, one at a time.
+
+    Raises:
+        InputError: An image cannot be read, or is not of the classifier's mode or too small; the detector is no classifier.
+    """
+    for item in items:
+        try:
+            result = detector(read_image(item.path))
+        except InputError as error:
+            named = str(error) if str(item.path) in str(error) else f"{item.path}: {error}"
+            raise InputError(named) from error
+        found = result.classification
+        if found is None:
+            raise InputError(f"{detector.bundle.path} holds no classifier")
+        yield Classified(
+            item,
+            result.score,
+            result.p_value,
+            result.verdict == "reject",
+            found.label,
+            found.probability,
+            found.nearest,
+        )
+
+
+def evaluate_classifier(
+    classified: Sequence[Classified], classes: Sequence[str], threshold: float
+) -> ClassifierEvaluation:
+    """Measures a classifier from what it said of labelled images.
+
+    Args:
+        classified: Every image once; at least one is of a class.
+        classes: Names of the classes.
+        threshold: The threshold that the verdicts were made with.
+    """
+    known = set(classes)
+    other = np.array([one.item.kind not in known for one in classified], bool)
+    scores = np.array([one.score for one in classified])
+    rejected = np.array([one.rejected for one in classified], bool)
+    kinds = np.array([one.item.kind for one in classified])
+    right = np.array([one.item.kind == one.label for one in classified], bool)
+    names = list(dict.fromkeys(kinds.tolist()))
+    every = [one for one in classified if one.item.kind in known]
+    accepted = [one for one in every if not one.rejected]
+    return ClassifierEvaluation(
+        images=len(classified),
+        others=int(other.sum()),
+        every=_agreement(every),
+        accepted=_agreement(accepted) if accepted else None,
+        confusions=_confusions(every),
+        novelty=_novelty(other, scores, rejected) if other.any() else None,
+        threshold=threshold,
+        false_rejects=int(np.count_nonzero(rejected & ~other)),
+        misses=int(np.count_nonzero(~rejected & other)),
+        kinds=[_kind(name, kinds == name, other, scores, rejected) for name in names],
+        correct={name: int(np.count_nonzero(right & (kinds == name))) for name in names if name in known},
+        absent=[name for name in classes if name not in names],
+    )
+
+
+def _agreement(classified: Sequence[Classified]) -> Agreement:
+    of_class = Counter(one.item.kind for one in classified)
+    called = Counter(one.label for one in classified)
+    right = Counter(one.label for one in classified if one.label == one.item.kind)
+    # A class is found or missed where there are images of it, and called where there are none of it too.
+    f1 = [2 * right[name] / (count + called[name]) for name, count in of_class.items()]
+    return Agreement(len(classified), right.total() / len(classified), float(np.mean(f1)))
+
+
+def _confusions(classified: Sequence[Classified]) -> list[Confusion]:
+    of_class = Counter(one.item.kind for one in classified)
+    pairs = Counter((one.item.kind, one.label) for one in classified if one.item.kind != one.label)
+    ordered = sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [Confusion(kind, taken_for, images, of_class[kind]) for (kind, taken_for), images in ordered]
+
+
+def _novelty(other: Bools, scores: NDArray[np.float64], rejected: Bools) -> Novelty:
+    positives, caught = int(other.sum()), int(np.count_nonzero(rejected & other))
+    return Novelty(
+        prevalence=positives / other.size,
+        image_auroc=metrics.image_auroc(other, scores),
+        average_precision=metrics.average_precision(other, scores),
+        f1=2 * caught / (positives + int(rejected.sum())),
+        f1_of_all=2 * positives / (positives + other.size),
+    )
+
+
+def _kind(name: str, chosen: Bools, other: Bools, scores: NDArray[np.float64], rejected: Bools) -> KindResult:
+    is_other = bool(other[chosen].any())
+    compared = chosen | ~other
+    return KindResult(
+        kind=name,
+        images=int(chosen.sum()),
+        rejected=int(np.count_nonzero(rejected & chosen)),
+        median_score=float(np.median(scores[chosen])),
+        image_auroc=metrics.image_auroc(chosen[compared], scores[compared]) if is_other else None,
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
