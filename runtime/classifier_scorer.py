@@ -114,5 +114,6 @@ def _probabilities(log_odds: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]
     """
     if not np.isfinite(log_odds).all():
         raise FlawlineError("the second head gave NaN or infinity")
-    found: npt.NDArray[np.float32] = 1 / (1 + np.exp(-np.clip(log_odds, -MOST_LOG_ODDS, MOST_LOG_ODDS)))
+    limited = np.clip(log_odds, np.float32(-MOST_LOG_ODDS), np.float32(MOST_LOG_ODDS))
+    found: npt.NDArray[np.float32] = np.reciprocal(1 + np.exp(-limited))
     return found
