@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from flawline.calibration.conformal import images_needed
 from flawline.runtime.errors import InputError
@@ -59,6 +60,40 @@ def split(
             f"{len(fitted)} to fit, and at least {MINIMUM_FIT_IMAGES} are needed; use a finer expression"
         )
     return fitted, [image for image in images if image in held_out]
+
+
+def split_classes(
+    labels: npt.NDArray[np.int64], *, false_reject_rate: float, calibration_images: int | None, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Splits images of classes likewise, at random, but that at least two of each class are fitted.
+
+    Args:
+        labels: int64 (N,), the class of each; every class has two images or more.
+        false_reject_rate: R; at least 1 / R - 1 images are held out.
+        calibration_images: Images to hold out; a fifth, or what the rate needs if that is more, if None.
+        seed: Seed of the shuffle.
+
+    Returns:
+        Numbers of the images to fit and of those held out, ascending.
+
+    Raises:
+        InputError: The images do not suffice.
+    """
+    needed = images_needed(false_reject_rate)
+    wanted = calibration_images if calibration_images is not None else max(needed, round(_DEFAULT_SHARE * len(labels)))
+    order = np.random.Generator(np.random.Philox(key=seed)).permutation(len(labels))
+    first = np.unique(labels[order], return_index=True)[1]
+    rest = np.delete(np.arange(len(labels)), first)
+    second = rest[np.unique(labels[order][rest], return_index=True)[1]]
+    spare = np.delete(order, np.concatenate((first, second)))
+    if not needed <= wanted <= len(spare):
+        raise InputError(
+            f"{len(labels)} images of {len(first)} classes and a false-reject rate of {false_reject_rate:g}, which needs "
+            f"{needed} held-out images; {wanted} were to be held out and two of each class must remain to fit"
+        )
+    held_out = np.zeros(len(labels), bool)
+    held_out[spare[:wanted]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def draw(images: Sequence[Path], count: int, seed: int) -> list[Path]:

@@ -41,7 +41,7 @@ _PARITY_IMAGES = 4
 Picture = Path | Window
 """An image file, or a window of a web."""
 
-AnyPicture = TypeVar("AnyPicture", bound=Picture)
+T = TypeVar("T")
 
 
 class Images(NamedTuple):
@@ -174,7 +174,7 @@ def frames(paths: Iterable[Picture]) -> Iterator[Frame]:
     return (picture.read() if isinstance(picture, Window) else read_image(picture) for picture in paths)
 
 
-def evenly(paths: Sequence[AnyPicture], count: int) -> list[AnyPicture]:
+def evenly(paths: Sequence[T], count: int) -> list[T]:
     """At most so many of the paths, spread evenly."""
     return [paths[index] for index in sorted({round(i) for i in np.linspace(0, len(paths) - 1, count)})]
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flawline.detectors.autoencoders import AUTOENCODERS
+from flawline.detectors.classifiers import CLASSIFIERS
 from flawline.export.autoencoder_options import AutoencoderOptions
+from flawline.export.classifier_options import ClassifierOptions
 from flawline.export.commands.options import chosen, words
 from flawline.export.fitting import Say
 from flawline.runtime.bundle.manifest import RECONSTRUCTION_MAP_KINDS
@@ -23,7 +25,12 @@ def add_autoencoder(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "autoencoders", "with --detector autoencoder: a network that rebuilds good images"
     )
-    group.add_argument("--network", choices=AUTOENCODERS, help=f"default: {default.network}")
+    group.add_argument(
+        "--network",
+        metavar="NAME",
+        help=f"{' or '.join(AUTOENCODERS)} (default: {default.network}); with --detector "
+        f"center-loss {', '.join(CLASSIFIERS)} or the path of an .onnx file (default: {ClassifierOptions.network})",
+    )
     bottlenecks = ", ".join(f"{description.bottleneck} for {name}" for name, description in AUTOENCODERS.items())
     group.add_argument("--bottleneck", metavar="N", type=int, help=f"values in a code (default: {bottlenecks})")
     group.add_argument(

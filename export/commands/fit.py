@@ -2,7 +2,7 @@
 
 The images are split: most are fitted, the rest calibrate the threshold, so that a new good image is rejected with at
 most the probability that --false-reject-rate asks for. What is exported must score like a float64 reference before anything
-is written. There are three detectors:
+is written. There are four detectors:
 
 padim (the default): Gaussians over the features of a network, exported to ONNX with the projection folded in; the statistics
 are collected from that very file. --precision converts the network after that and fits it again in that form, for the engine
@@ -26,6 +26,14 @@ autoencoder: a network is trained to rebuild good images, at 128 x 128 px too; w
 on (saliency), is anomalous:
 
   flawline fit good/ --out part.flaw --detector autoencoder --loss pse --maps pse,saliency
+
+center-loss: a classifier that also says when an image is of none of its classes. It is trained with cross-entropy and center
+loss on a folder with a folder per class (or an .npz file, or IDX files); then each class is modelled by a Gaussian of the deep
+features, beyond which an image is none of it. --anomalies trains a second head with images of no class:
+
+  flawline fit classes/ --out sorter.flaw --detector center-loss
+  flawline fit mnist.npz --out digits.flaw --detector center-loss --center-weight 1 --anomalies others/
+  flawline fit classes/ --out sorter.flaw --detector center-loss --network net.onnx --layer relu_7
 """
 
 import argparse
@@ -35,6 +43,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flawline.export.commands.autoencoder_options import add_autoencoder, fit_autoencoder
+from flawline.export.commands.classifier_options import add_classifier, fit_classifier
 from flawline.export.commands.options import add_proximity
 from flawline.export.commands.padim_options import add_padim, fit_padim
 from flawline.export.commands.pca_options import add_pca, fit_pca
@@ -49,21 +58,38 @@ _FITS: dict[str, Callable[[argparse.Namespace, Say], "Bundle"]] = {
     "padim": fit_padim,
     "pca-pse": fit_pca,
     "autoencoder": fit_autoencoder,
+    "center-loss": fit_classifier,
 }
 _GROUPS: tuple[tuple[tuple[str, ...], Callable[[argparse.ArgumentParser], None]], ...] = (
     (("padim",), add_padim),
     (("pca-pse", "autoencoder"), add_proximity),
     (("pca-pse",), add_pca),
     (("autoencoder",), add_autoencoder),
+    (("center-loss",), add_classifier),
 )
-# Declared once, by one of them.
-_SHARED = {"image_size": ("padim", "pca-pse", "autoencoder"), "components": ("padim", "pca-pse")}
+_OF_FOLDERS = ("padim", "pca-pse", "autoencoder")
+# Declared once, by one of them, or with the images.
+_SHARED: dict[str, tuple[str, ...]] = {
+    "components": ("padim", "pca-pse"),
+    "image_size": (*_OF_FOLDERS, "center-loss"),
+    **dict.fromkeys(
+        ("weights", "mean", "std", "dimension", "projection", "epsilon", "epsilon_relative", "shrinkage", "factors"),
+        ("padim", "center-loss"),
+    ),
+    **dict.fromkeys(
+        ("network", "epochs", "patience", "batch_size", "learning_rate", "checkpoint"), ("autoencoder", "center-loss")
+    ),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     default = FitOptions()
-    parser.add_argument("good", metavar="GOOD_DIR", help="folder of good images; of pieces, or a source, of good web")
+    parser.add_argument(
+        "good",
+        metavar="GOOD_DIR",
+        help="folder of good images; of pieces, or a source, of good web; of a folder per class",
+    )
     parser.add_argument("--out", metavar="BUNDLE", type=Path, required=True, help="bundle to make; must not exist")
     parser.add_argument("--detector", choices=_FITS, default="padim", help="default: %(default)s")
     images = parser.add_argument_group("images and threshold")
@@ -83,7 +109,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of every random draw (default: %(default)s)")
     parser.add_argument("--threads", metavar="N", type=int, default=default.threads, help="default: all cores")
     parser.add_argument("--json", action="store_true", help="print the manifest's facts as JSON")
-    owned: dict[str, tuple[str, tuple[str, ...]]] = {}
+    of_folders = ("fit_images", "group_by", "skip_bad")
+    owned: dict[str, tuple[str, tuple[str, ...]]] = {
+        name: (flag, _OF_FOLDERS) for name, flag in _declared(parser).items() if name in of_folders
+    }
     for detectors, declare in _GROUPS:
         before = _declared(parser)
         declare(parser)

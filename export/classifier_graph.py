@@ -1,0 +1,217 @@
+"""A classifier as one ONNX file for the device: from the uint8 frame to deep features, logits and the second head.
+
+Features and logits are maps of one position, (N, channels, 1, 1), as every network of a bundle gives maps. The projection
+of the features and the second head are convolutions of one position, so that what quantises and runs convolutions knows
+them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flawline import __version__
+from flawline.export.feature_graph import BATCH, FeatureGraph, cut
+from flawline.export.graph import INPUT
+from flawline.export.nodes import Nodes
+from flawline.export.normalisation import normalise
+from flawline.export.onnx_file import read_network
+from flawline.runtime.errors import InputError
+from flawline.runtime.extras import LazyModule
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import onnx
+    from onnx import GraphProto, ModelProto
+
+    from flawline.detectors.classifier import Classifier
+else:
+    onnx = LazyModule("onnx", "pip install 'flawline[fit]'")
+
+FEATURES = "features"
+LOGITS = "logits"
+HEAD = "head"
+
+
+class Layer(NamedTuple):
+    """A fully connected layer.
+
+    Attributes:
+        weight: float32 (outputs, inputs).
+        bias: float32 (outputs,).
+    """
+
+    weight: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32]
+
+
+def export_classifier(classifier: Classifier) -> FeatureGraph:
+    """Exports a classifier of torch for any batch, cut at its deep features and its logits.
+
+    Args:
+        classifier: Trained; put into inference form.
+
+    Returns:
+        The graph: float32 (N, channels, height, width), normalised, to `features` and `logits`, maps of one position. The
+        same for the same weights.
+    """
+    from flawline.export.backbone import trace
+    from flawline.export.classifier_module import AtOnePosition
+
+    shape = classifier.image_shape
+    model = trace(AtOnePosition(classifier).cpu(), shape, [FEATURES, LOGITS], title=classifier.title)
+    return cut(model, [FEATURES, LOGITS], shape.height, shape.width, origin=classifier.title)
+
+
+def load_classifier(path: Path, layer: str, height: int, width: int) -> FeatureGraph:
+    """Reads a classifier from an ONNX file and cuts it at its deep features and its logits.
+
+    Args:
+        path: A self-contained ONNX file, whose one output is the logits, or their softmax, which is left out.
+        layer: Name of the tensor with the deep features, (N, d) or (N, d, 1, 1).
+        height: Of the input, in pixels.
+        width: Of the input, in pixels.
+
+    Raises:
+        InputError: The file is not such a network, or computes no such tensor.
+    """
+    model = read_network(path)
+    if len(model.graph.output) != 1:
+        names = ", ".join(value.name for value in model.graph.output) or "none"
+        raise InputError(f"network {path.name} has the outputs {names}; expected one, the logits of the classes")
+    nodes = Nodes()
+    shape = nodes.constant("flawline/one_position", np.array((0, -1, 1, 1), np.int64))
+    for tensor, name in ((layer, FEATURES), (_before_softmax(model.graph), LOGITS)):
+        nodes.add("Reshape", [tensor, shape], f"flawline/{name}")
+    extended: ModelProto = onnx.ModelProto()
+    extended.CopyFrom(model)
+    known = {name for node in model.graph.node for name in node.output}
+    if layer in known:
+        extended.graph.node.extend(nodes.nodes)
+        extended.graph.initializer.extend(nodes.constants)
+    # Where the layer is unknown, cutting says which there are.
+    tensors = [f"flawline/{name}" for name in (FEATURES, LOGITS)] if layer in known else [layer]
+    return cut(extended, tensors, height, width, origin=path.name)
+
+
+def compose_classifier(
+    network: FeatureGraph,
+    *,
+    channels: int,
+    layout: Literal["nhwc", "nchw"] = "nhwc",
+    mean: Sequence[float],
+    std: Sequence[float],
+    projection: npt.NDArray[np.float32] | None = None,
+    head: Sequence[Layer] = (),
+) -> bytes:
+    """Writes the graph.
+
+    Its input is `frame`, uint8 (N, height, width, channels), or (N, channels, height, width) in the layout nchw. Its
+    outputs are
+
+    - `features`, float32 (N, d, 1, 1): the deep features, projected;
+    - `logits`, float32 (N, K, 1, 1);
+    - `head`, float32 (N, 1, 1, 1): the log-odds that the image is of none of the classes, if there is a second head. Its
+      probability would lose its digits where it is near 0, as for most images it is: engines round the sigmoid.
+
+    Args:
+        network: Cut at its deep features and its logits.
+        channels: Of the frame: 3 (RGB), or 1 (grey, given to every channel of the network).
+        layout: Order of the frame's axes.
+        mean: Subtracted from the frame, one number per channel of the network, in units of 0 to 255.
+        std: What the frame is divided by after that, likewise.
+        projection: float32 (d, D) of the D deep features; None to leave them as they are.
+        head: Of the D deep features: layers with rectifiers between them. The last gives the log-odds that the image is
+            normal.
+
+    Returns:
+        The ONNX file, the same bytes for the same arguments.
+
+    Raises:
+        InputError: Shapes that do not go together.
+    """
+    if network.sizes != ((1, 1), (1, 1)):
+        raise InputError(f"deep features and logits of sizes {network.sizes}; expected one position each")
+    depth, classes = network.channels
+    if projection is not None and projection.shape[1] != depth:
+        raise InputError(f"a projection {projection.shape} of {depth} deep features; expected (d, {depth})")
+    forward = onnx.compose.add_prefix(network.model, "network/")
+    image = f"network/{network.input}"
+    features, logits = (f"network/{name}" for name in network.layers)
+    before, behind = Nodes(), Nodes()
+    normalise(
+        before,
+        forward,
+        INPUT,
+        image,
+        channels=channels,
+        layout=layout,
+        mean=mean,
+        std=std,
+        image_channels=network.image_channels,
+    )
+    if projection is None:
+        behind.add("Identity", [features], FEATURES)
+    else:
+        _connect(behind, features, projection, None, FEATURES)
+    behind.add("Identity", [logits], LOGITS)
+    outputs = {FEATURES: depth if projection is None else len(projection), LOGITS: classes}
+    if head:
+        _add_head(behind, features, head)
+        outputs[HEAD] = 1
+    size = (network.height, network.width)
+    frame_shape = (BATCH, *size, channels) if layout == "nhwc" else (BATCH, channels, *size)
+    opsets = list(forward.opset_import)
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [*before.nodes, *forward.graph.node, *behind.nodes],
+            "classifier",
+            [onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, frame_shape)],
+            [
+                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (BATCH, width, 1, 1))
+                for name, width in outputs.items()
+            ],
+            initializer=[*before.constants, *forward.graph.initializer, *behind.constants],
+        ),
+        opset_imports=opsets,
+        ir_version=onnx.helper.find_min_ir_version_for(opsets, ignore_unknown=True),
+        producer_name="flawline",
+        producer_version=__version__,
+    )
+    onnx.checker.check_model(model, full_check=True)
+    serialised: bytes = model.SerializeToString(deterministic=True)
+    return serialised
+
+
+def _add_head(nodes: Nodes, features: str, head: Sequence[Layer]) -> None:
+    tensor = features
+    for index, layer in enumerate(head):
+        last = index + 1 == len(head)
+        sign = np.float32(-1 if last else 1)
+        name = HEAD if last else f"head/{index}"
+        tensor = _connect(nodes, tensor, sign * layer.weight, sign * layer.bias, name)
+        if not last:
+            tensor = nodes.add("Relu", [tensor], f"head/{index}/rectified")
+
+
+def _connect(
+    nodes: Nodes, tensor: str, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32] | None, output: str
+) -> str:
+    """Writes a fully connected layer as the convolution of a single position."""
+    inputs = [tensor, nodes.constant(f"{output}/weight", weight[:, :, None, None])]
+    if bias is not None:
+        inputs.append(nodes.constant(f"{output}/bias", bias))
+    return nodes.add("Conv", inputs, output, kernel_shape=(1, 1))
+
+
+def _before_softmax(graph: GraphProto) -> str:
+    """The tensor with the logits: what the only output is computed from if that is a softmax."""
+    output: str = graph.output[0].name
+    for node in graph.node:
+        if output in node.output and node.op_type == "Softmax":
+            return str(node.input[0])
+    return output

@@ -1,0 +1,150 @@
+"""Where a classifier's network comes from: trained on the labelled images, or read from an ONNX file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from flawline.calibration.labelled_images import LabelledImages
+from flawline.detectors import NETWORKS
+from flawline.detectors.classifier_training import train_classifier
+from flawline.detectors.classifiers import CLASSIFIERS, build_classifier
+from flawline.detectors.training_images import ArrayImages
+from flawline.detectors.training_options import TrainingOptions
+from flawline.export.classifier_graph import export_classifier, load_classifier
+from flawline.export.classifier_options import ClassifierOptions
+from flawline.export.feature_graph import FeatureGraph
+from flawline.export.fitting import Say
+from flawline.runtime.bundle import manifest as facts
+from flawline.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from flawline.detectors.classifier import Classifier
+
+
+class ClassifierNetwork(NamedTuple):
+    """A network, before preprocessing, projection and second head are added.
+
+    Attributes:
+        graph: Cut at its deep features and its logits.
+        name: For the manifest, as are weights and layer.
+        weights: Where they come from.
+        layer: Name of the layer that gives the deep features.
+        mean: Per channel of the network, in units of 0 to 255.
+        std: Likewise.
+        module: The network in torch; None for one from an ONNX file, as are the next four.
+        loss: What it was trained with.
+        center_weight: Lambda.
+        epochs: How many were trained.
+        best_epoch: The one whose weights were kept, from 1 on.
+    """
+
+    graph: FeatureGraph
+    name: str
+    weights: facts.Weights
+    layer: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    module: "Classifier | None" = None
+    loss: str | None = None
+    center_weight: float | None = None
+    epochs: int | None = None
+    best_epoch: int | None = None
+
+
+def image_size(options: ClassifierOptions) -> int:
+    """Height and width of the network's input, px."""
+    if options.image_size is not None:
+        return options.image_size
+    return 224 if options.from_file else CLASSIFIERS[options.network].side_px
+
+
+def open_network(images: LabelledImages, options: ClassifierOptions, say: Say) -> ClassifierNetwork:
+    """Trains the network that the options name, or reads it.
+
+    Args:
+        images: To train on, all those for validation included; of the network's size.
+        options: Of the fit.
+        say: Takes each line that tells what is being done.
+
+    Raises:
+        InputError: The network does not go with the images, or the checkpoint is of another training.
+        DivergedError: The loss became NaN or infinite.
+    """
+    if options.from_file:
+        return _from_file(images, options)
+    return _trained(images, options, say)
+
+
+def _from_file(images: LabelledImages, options: ClassifierOptions) -> ClassifierNetwork:
+    assert options.layer is not None, "the options refuse a file without its layer"
+    path, size_px = Path(options.network), image_size(options)
+    graph = load_classifier(path, options.layer, size_px, size_px)
+    if graph.channels[1] != len(images.classes):
+        raise InputError(
+            f"network {path.name} gives logits of {graph.channels[1]} classes, the images are of {len(images.classes)}; "
+            "expected equal numbers, the folders in the order of the logits"
+        )
+    imagenet = NETWORKS["resnet18"]
+    return ClassifierNetwork(
+        graph,
+        name=path.stem,
+        weights=facts.Weights(origin=path.name, sha256=graph.sha256, random=False),
+        layer=options.layer,
+        mean=_per_channel(options.mean, imagenet.mean, graph.image_channels),
+        std=_per_channel(options.std, imagenet.std, graph.image_channels),
+    )
+
+
+def _trained(images: LabelledImages, options: ClassifierOptions, say: Say) -> ClassifierNetwork:
+    description = CLASSIFIERS[options.network]
+    network, record = build_classifier(
+        options.network,
+        len(images.classes),
+        channels=images.channels,
+        side_px=options.image_size,
+        seed=options.seed,
+        weights=options.weights,
+    )
+    training = TrainingOptions(
+        loss="cross-entropy",
+        center_weight=options.center_weight,
+        epochs=options.epochs or description.epochs,
+        batch_size=options.batch_size or description.batch_size,
+        learning_rate=options.learning_rate or description.learning_rate,
+        patience=options.patience,
+        validation_share=options.validation_share,
+        seed=options.seed,
+    )
+    begun = "fresh weights" if record.random else record.origin
+    say(f"training: {network.architecture}, from {begun}; loss {training.loss_title}; at most {training.epochs} epochs")
+    pixels = ArrayImages(images.images.stacked(), fingerprint=images.fingerprint)
+    result = train_classifier(network, pixels, images.labels, training, checkpoint=options.checkpoint)
+    say(
+        f"trained {len(result.epochs)} epochs{', until patience ran out' * result.stopped_early}; the best is "
+        f"{result.best_epoch}, validation loss {result.epochs[result.best_epoch - 1][1]:.4g}"
+    )
+    graph = export_classifier(network)
+    return ClassifierNetwork(
+        graph,
+        name=options.network,
+        weights=facts.Weights(
+            origin="trained on the images" if record.random else f"trained on the images from {record.origin}",
+            sha256=graph.sha256,
+            random=False,
+        ),
+        layer=network.layer,
+        mean=tuple((network.mean.double().flatten() * 255).tolist()),
+        std=tuple((network.std.double().flatten() * 255).tolist()),
+        module=network,
+        loss=training.loss_title,
+        center_weight=training.center_weight,
+        epochs=len(result.epochs),
+        best_epoch=result.best_epoch,
+    )
+
+
+def _per_channel(given: tuple[float, ...] | None, imagenet: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    if given is None:
+        return imagenet if channels == len(imagenet) else (float(np.mean(imagenet)),) * channels
+    return given if len(given) == channels else given * channels

@@ -1,0 +1,352 @@
+"""Labelled images to a bundle of a classifier that says when an image is of none of its classes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from flawline.calibration import conformal, projections
+from flawline.calibration.class_statistics import fit_classes
+from flawline.calibration.labelled_images import (
+    ImageSet,
+    LabelledImages,
+    duplicates,
+    read_images,
+    read_labelled_images,
+)
+from flawline.calibration.split import split_classes
+from flawline.detectors.checkpoint import require_place
+from flawline.detectors.classifier_training import train_second_head
+from flawline.detectors.second_head import SecondHead
+from flawline.detectors.torch_threads import torch_threads
+from flawline.detectors.training_options import TrainingOptions
+from flawline.export import classifier_parity, parity
+from flawline.export.classifier_graph import FEATURES, HEAD, LOGITS, Layer, compose_classifier
+from flawline.export.classifier_module import layers_of
+from flawline.export.classifier_network import ClassifierNetwork, image_size, open_network
+from flawline.export.classifier_options import ClassifierOptions
+from flawline.export.classifier_reference import DeepFeatures, in_engine, in_torch, reference_of
+from flawline.export.fitting import Say, evenly
+from flawline.export.graph import INPUT
+from flawline.export.reconstruction_parity import joined
+from flawline.runtime import bundle as bundles
+from flawline.runtime.bundle import manifest as facts
+from flawline.runtime.bundle.contents import gaussian_tensors
+from flawline.runtime.classifier_scorer import ClassifierScorer
+from flawline.runtime.errors import InputError
+from flawline.runtime.extractor import FeatureExtractor
+from flawline.runtime.progress import progress
+
+__all__ = ["ClassifierOptions", "fit_classifier_bundle"]
+
+Floats = npt.NDArray[np.float32]
+
+BACKEND = "onnxruntime"
+"""The engine through which a bundle is calibrated."""
+
+_BATCH = 8
+_GOLDEN_FRAMES = 3
+_GOLDEN_TOLERANCE = 5e-3
+_PARITY_IMAGES = 16
+# Positive and finite, as the format demands.
+_NO_THRESHOLD = float(np.finfo(np.float32).max)
+
+
+def fit_classifier_bundle(
+    data: Path, out: Path, options: ClassifierOptions, say: Say = lambda line: None
+) -> bundles.Bundle:
+    """Trains a classifier on labelled images, models its classes, and writes its bundle.
+
+    The images that are held out for the threshold are no part of the training, nor of the validation that stops it, nor of
+    the classes' Gaussians.
+
+    Args:
+        data: See `read_labelled_images`.
+        out: Folder to make; must not exist.
+        options: Everything else.
+        say: Takes each line that tells what is being done.
+
+    Returns:
+        The bundle, as it was read back.
+
+    Raises:
+        InputError: Images or options are not what they must be, an image out of the distribution is one of a class as
+            well, or the checkpoint is of another training.
+        DivergedError: The loss became NaN or infinite.
+        ResourceError: Memory or disk would not suffice.
+        ParityError: The exported classifier does not score like its reference.
+    """
+    bundles.require_free(out)
+    if options.checkpoint is not None:
+        require_place(options.checkpoint)
+    size_px = image_size(options)
+    images = read_labelled_images(data, size_px)
+    anomalies = (
+        None
+        if options.anomalies is None
+        else read_images(options.anomalies, size_px, interpolation=images.interpolation)
+    )
+    if anomalies is not None:
+        _require_apart(images, anomalies)
+    fitted, held_out = (
+        images.chosen(part)
+        for part in split_classes(
+            images.labels,
+            false_reject_rate=options.false_reject_rate,
+            calibration_images=options.calibration_images,
+            seed=options.seed,
+        )
+    )
+    say(
+        f"{len(images.classes)} classes, {len(fitted)} images to fit, {len(held_out)} held out for a threshold that rejects at "
+        f"most {options.false_reject_rate:.1%} of the images of these classes"
+    )
+    with torch_threads(options.threads):
+        network = open_network(fitted, options, say)
+        fit = _Fit(fitted, held_out, anomalies, network, options, say)
+        return bundles.write(out, *fit.payload())
+
+
+class _Fit:
+    """A classifier that is being made into a bundle."""
+
+    def __init__(
+        self,
+        fitted: LabelledImages,
+        held_out: LabelledImages,
+        anomalies: ImageSet | None,
+        network: ClassifierNetwork,
+        options: ClassifierOptions,
+        say: Say,
+    ) -> None:
+        self._fitted, self._held_out, self._anomalies = fitted, held_out, anomalies
+        self._network, self._options, self._say = network, options, say
+        depth = network.graph.channels[0]
+        kind: projections.Kind = "none" if options.dimension is None else options.projection
+        dimension = depth if options.dimension is None else options.dimension
+        self._projection = facts.Projection(
+            kind=kind, seed=options.seed, input_dimension=depth, dimension=dimension, generator=projections.GENERATOR
+        )
+        self._stored = projections.stored(kind, input_dimension=depth, dimension=dimension, seed=options.seed)
+        self._matrix = None if self._stored is None else projections.expand(kind, self._stored, depth)
+
+    def payload(
+        self,
+    ) -> tuple[facts.ClassifierManifest, bytes, dict[str, npt.NDArray[np.generic]], list[bundles.Golden]]:
+        """Everything that a bundle is written from."""
+        head = self._head()
+        features = self._compose(self._matrix, () if head is None else layers_of(head))
+        manifest = self._draft(has_head=head is not None)
+        learnt = self._deep_features(features, manifest, self._fitted, "fitting")
+        statistics = fit_classes(
+            learnt, self._fitted.labels, self._fitted.classes, self._options.statistics, threads=self._options.threads
+        )
+        if statistics.shrunk:
+            self._say(f"{statistics.shrunk} classes have no more images than features; their covariances are shrunk")
+        name, deep_features = self._reference_features()
+        reference = reference_of(name, deep_features, self._matrix, head)
+        scores: dict[facts.ScoreKind, Floats] = {}
+        reports: list[facts.Report] = []
+        golden: list[bundles.Golden] = []
+        for kind in manifest.classifier.scores:
+            of_kind = manifest.with_map(kind)
+            with ClassifierScorer(
+                features,
+                of_kind,
+                statistics.gaussians,
+                statistics.thresholds,
+                backend=BACKEND,
+                threads=self._options.threads,
+            ) as scorer:
+                frames = [self._held_out.images[index] for index in self._spread(_PARITY_IMAGES)]
+                model = classifier_parity.ReferenceScores(
+                    reference,
+                    learnt,
+                    self._fitted.labels,
+                    self._options.statistics,
+                    statistics.added,
+                    manifest.input,
+                    kind,
+                )
+                tolerance = classifier_parity.TOLERANCES[self._options.statistics.factors]
+                reports.append(parity.check(scorer, model, frames, tolerance=tolerance))
+                scores[kind] = self._scores(scorer, kind)
+                golden = golden or [bundles.Golden(frame, *scorer(frame)) for frame in frames[:_GOLDEN_FRAMES]]
+            self._say(
+                f"{kind}: scores equal {model.name} within {reports[-1]['relative_error_max']:.1e} (relative), on {len(frames)} "
+                "held-out images"
+            )
+        tensors = gaussian_tensors(statistics.gaussians) | {"class_thresholds": statistics.thresholds}
+        tensors |= {facts.score_tensor(kind): np.sort(of_kind) for kind, of_kind in scores.items()}
+        if self._stored is not None:
+            tensors["projection"] = self._stored
+        return self._calibrated(manifest, scores, reports), features, tensors, golden
+
+    def _head(self) -> SecondHead | None:
+        """The second head, trained on deep features as the device will have them, before any projection."""
+        if self._anomalies is None:
+            return None
+        features, draft = self._compose(None, ()), self._draft(has_head=False, projected=False)
+        self._say(
+            f"second head: {len(self._fitted)} images of the classes against {len(self._anomalies)} of none, the network as it is"
+        )
+        head = SecondHead(draft.projection.dimension, seed=self._options.seed)
+        train_second_head(
+            head,
+            self._deep_features(features, draft, self._fitted, "second head, classes"),
+            self._deep_features(features, draft, self._anomalies, "second head, others"),
+            TrainingOptions(
+                loss="binary-cross-entropy",
+                epochs=self._options.head_epochs,
+                patience=self._options.patience,
+                validation_share=self._options.validation_share,
+                seed=self._options.seed,
+            ),
+        )
+        return head
+
+    def _compose(self, matrix: Floats | None, layers: Sequence[Layer]) -> bytes:
+        return compose_classifier(
+            self._network.graph,
+            channels=self._fitted.channels,
+            mean=self._network.mean,
+            std=self._network.std,
+            projection=matrix,
+            head=layers,
+        )
+
+    def _deep_features(
+        self, features: bytes, manifest: facts.ClassifierManifest, images: ImageSet, label: str
+    ) -> Floats:
+        """Deep features, float32 (N, d), as the file gives them."""
+        found = np.empty((len(images), manifest.projection.dimension), np.float32)
+        with self._extractor(features, manifest, _BATCH) as extractor:
+            for index in progress(range(len(images)), label=label):
+                extractor.load(index % _BATCH, images.images[index])
+                if index % _BATCH == _BATCH - 1 or index == len(images) - 1:
+                    start = index - index % _BATCH
+                    found[start : index + 1] = extractor.run()[0][: index + 1 - start, :, 0, 0]
+        return found
+
+    def _extractor(self, features: bytes, manifest: facts.ClassifierManifest, batch: int) -> FeatureExtractor:
+        return FeatureExtractor(
+            features,
+            manifest.input,
+            manifest.network,
+            manifest.output_channels,
+            backend=BACKEND,
+            threads=self._options.threads,
+            batch=batch,
+            needed=[FEATURES],
+        )
+
+    def _reference_features(self) -> tuple[str, DeepFeatures]:
+        if self._network.module is not None:
+            return "torch features in float64", in_torch(self._network.module)
+        draft = self._draft(has_head=False, projected=False)
+        return "the exported graph's features", in_engine(self._extractor(self._compose(None, ()), draft, 1))
+
+    def _scores(self, scorer: ClassifierScorer, kind: str) -> Floats:
+        held_out = self._held_out.images
+        return np.array(
+            [scorer(held_out[index])[0] for index in progress(range(len(self._held_out)), label=f"calibrating {kind}")],
+            np.float32,
+        )
+
+    def _spread(self, count: int) -> list[int]:
+        """Numbers of so many held-out images at most, spread evenly."""
+        return evenly(range(len(self._held_out)), count)
+
+    def _draft(self, *, has_head: bool, projected: bool = True) -> facts.ClassifierManifest:
+        """All that is known before the first held-out image is scored: thresholds that no score reaches, no parity."""
+        options, network = self._options, self._network
+        size_px = image_size(options)
+        none_yet = facts.MapThreshold(score=_NO_THRESHOLD)
+        kinds: tuple[facts.ScoreKind, ...] = ("mahalanobis", "head") if has_head else ("mahalanobis",)
+        names = (FEATURES, LOGITS, HEAD)[: 2 + has_head]
+        depth = self._projection.input_dimension
+        unprojected = msgspec.structs.replace(self._projection, kind="none", dimension=depth)
+        return facts.ClassifierManifest(
+            input=facts.Input(
+                height=size_px,
+                width=size_px,
+                channels=self._fitted.channels,
+                interpolation=self._fitted.interpolation,
+            ),
+            network=facts.Network(
+                name=network.name,
+                layers=[network.layer],
+                weights=network.weights,
+                precision="fp32",
+                input=INPUT,
+                outputs=[facts.Output(name=name, height=1, width=1) for name in names],
+                total_stride=size_px,
+            ),
+            map=facts.Map(height=1, width=1, upsampling="nearest", sigma=0),
+            threshold=facts.Threshold(
+                false_reject_rate=options.false_reject_rate,
+                score=_NO_THRESHOLD,
+                calibration_images=len(self._held_out),
+            ),
+            fit=facts.Fit(
+                images=len(self._fitted),
+                calibration_images=len(self._held_out),
+                group_by=None,
+                seed=options.seed,
+                sources_sha256=self._fitted.fingerprint,
+            ),
+            parity=None,
+            golden=facts.GoldenFacts(relative_tolerance=_GOLDEN_TOLERANCE),
+            projection=self._projection if projected else unprojected,
+            gaussian=facts.Gaussian(
+                tie="class",
+                count=len(self._fitted.classes),
+                components=1,
+                epsilon=options.statistics.epsilon,
+                epsilon_relative=options.statistics.epsilon_relative,
+                shrinkage=options.statistics.shrinkage,
+                factors=options.statistics.factors,
+                block_rows=8,
+            ),
+            classifier=facts.Classifier(
+                classes=list(self._fitted.classes),
+                percentile=options.statistics.percentile,
+                scores=dict.fromkeys(kinds, none_yet),
+                score="mahalanobis",
+                loss=network.loss,
+                center_weight=network.center_weight,
+                epochs=network.epochs,
+                best_epoch=network.best_epoch,
+                head_images=len(self._anomalies) if has_head and self._anomalies is not None else None,
+            ),
+        )
+
+    def _calibrated(
+        self,
+        manifest: facts.ClassifierManifest,
+        scores: dict[facts.ScoreKind, Floats],
+        reports: Sequence[facts.Report],
+    ) -> facts.ClassifierManifest:
+        rate, fact = self._options.false_reject_rate, manifest.classifier
+        thresholds = {
+            kind: facts.MapThreshold(score=conformal.threshold(of_kind, rate)) for kind, of_kind in scores.items()
+        }
+        return msgspec.structs.replace(
+            manifest,
+            threshold=msgspec.structs.replace(manifest.threshold, score=thresholds[fact.score].score),
+            classifier=msgspec.structs.replace(fact, scores=thresholds),
+            parity=joined(reports),
+        )
+
+
+def _require_apart(images: LabelledImages, anomalies: ImageSet) -> None:
+    """Refuses images of no class that are images of a class as well."""
+    found = duplicates(images, anomalies)
+    if found:
+        of_class, anomaly = found[0]
+        raise InputError(
+            f"{anomaly}, of no class, is also {of_class}; {len(found)} image{'s' * (len(found) > 1)} of the classes like that: "
+            "take them out of either"
+        )
