@@ -123,6 +123,8 @@ def read_labelled_images(
     if path.is_dir() and find_idx(path, part, 3, "images") is None:
         files = _class_folders(path, part)
         names = list(files)
+        if not names:
+            raise InputError(f"{path} holds no class; expected two or more: a folder of images for each")
         labels = np.repeat(np.arange(len(names)), [len(files[name]) for name in names])
         images = _of_files([file for name in names for file in files[name]], size_px, interpolation)
     else:
@@ -207,8 +209,9 @@ def _class_folders(path: Path, part: Part) -> dict[str, list[Path]]:
 
 def _check_classes(path: Path, names: list[str], labels: npt.NDArray[np.int64], part: Part) -> None:
     if part == "train" and len(names) < 2:
-        received = f"one class ({names[0]})" if names else "no class"
-        raise InputError(f"{path} holds {received}; expected two or more: a folder for each, or labels that differ")
+        raise InputError(
+            f"{path} holds one class ({names[0]}); expected two or more: a folder for each, or labels that differ"
+        )
     if len(names) > MOST_CLASSES:
         raise InputError(f"{path} holds {len(names)} classes; expected at most {MOST_CLASSES}")
     counts = np.bincount(labels, minlength=len(names))
@@ -233,8 +236,6 @@ def _of_files(paths: Sequence[Path], size_px: int | None, interpolation: Interpo
             (first, one), (second, other) = sizes.items()
             raise InputError(f"{one} is of {first} px and {other} of {second}; expected one size (height, width)")
         sha256.append(_hash(image))
-    if not sizes:
-        raise InputError("no image; expected at least one")
     height, width = (size_px, size_px) if size_px is not None else next(iter(sizes))
     smallest = min(side[0] for side in sizes), min(side[1] for side in sizes)
     chosen = interpolation or _interpolation(smallest, height, width)
