@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from flawline.calibration.good_images import check_images
+from flawline.calibration.labelled_images import read_labelled_images
 from flawline.detectors.autoencoders import build_autoencoder
 from flawline.detectors.training import train
-from flawline.detectors.training_images import ArrayImages, FileImages
+from flawline.detectors.training_images import ArrayImages, FileImages, ReadImages
 from flawline.detectors.training_options import TrainingOptions
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import list_images, read_image, write_image
@@ -89,3 +90,18 @@ def test_images_in_memory_are_those_of_the_files(good_images: Path) -> None:
     held = files.in_memory()
     assert (held.shape, len(held), held.fingerprint) == (files.shape, 5, files.fingerprint)
     assert torch.equal(held.batch(np.arange(5)), files.batch(np.arange(5)))
+
+
+@pytest.mark.parametrize("colours", [(), (3,)])
+def test_images_of_a_set_are_those_that_it_reads(tmp_path: Path, colours: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 20, 24, *colours), np.uint8)
+    np.savez(tmp_path / "set.npz", images=images, labels=np.arange(6) % 2)
+    for size in (None, 16):
+        found = read_labelled_images(tmp_path / "set.npz", size)
+        read = ReadImages.of(found)
+        assert read.shape == (3 if colours else 1, *found.images.shape[:2])
+        held = read.in_memory()
+        assert held.fingerprint == read.fingerprint == found.fingerprint
+        assert torch.equal(held.batch(np.array([4, 1])), read.batch(np.array([4, 1])))
+        expected = found.images.stacked()[[4, 1]].reshape(2, *found.images.shape[:2], -1).transpose(0, 3, 1, 2)
+        np.testing.assert_array_equal(read.batch(np.array([4, 1])).numpy(), expected / np.float32(255))
