@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from flawline.calibration.statistics import StatisticsOptions
-from flawline.export import fidelity, quantise
+from flawline.export import fidelity
 from flawline.export.calibrated import Calibrated, calibrate
 from flawline.export.features import Exported
 from flawline.export.fitting import Fitted, Images, Picture, Say, evenly, extractor_of, fit_detector, frames, score
 from flawline.export.half import to_fp16
 from flawline.export.labelled import Labelled
-from flawline.export.sensitivity import layers_to_keep, sensitivity
+from flawline.export.quantising import CALIBRATION_IMAGES, SENSITIVITY_IMAGES, quantised
 from flawline.runtime.bundle import manifest as facts
 from flawline.runtime.bundle.contents import gaussians
 from flawline.runtime.errors import EngineError
@@ -25,10 +25,7 @@ from flawline.runtime.frame_scorer import FrameScorer
 from flawline.runtime.precisions import ENGINES, Precision, Quantised
 from flawline.runtime.scorer import Scorer
 
-_CALIBRATION_IMAGES = 48
 _COMPARED_IMAGES = 16
-_SENSITIVITY_IMAGES = 4
-_NAMED_LAYERS = 3
 
 
 class FloatDetector(NamedTuple):
@@ -129,28 +126,13 @@ def _quantise(
     precision: Quantised, reference: FloatDetector, images: Images, threads: int, say: Say
 ) -> tuple[bytes, facts.Quantisation]:
     calibrated = _calibrate(reference, images, threads)
-    compared = list(_inputs(reference, evenly(images.held_out, _SENSITIVITY_IMAGES), threads))
-    layers = sensitivity(calibrated, compared, precision, threads=threads)
-    kept = layers_to_keep(layers)
-    worst = sorted(layers, key=lambda layer: -layer.worst)[:_NAMED_LAYERS]
-    say(
-        f"{precision}: most sensitive layers, features in error with that one alone in 8 bits: "
-        + ", ".join(f"{layer.name} {layer.worst:.1%}" for layer in worst)
-    )
-    if kept:
-        say(f"{precision}: {len(kept)} of {len(layers)} convolutions stay in float, too sensitive: {', '.join(kept)}")
-    report = [
-        facts.LayerError(layer=layer.name, relative_error=layer.worst, kept_float=layer.name in kept)
-        for layer in layers
-    ]
-    count = min(len(images.fitted), _CALIBRATION_IMAGES)
-    return quantise.quantise(calibrated, precision, keep_float=kept), facts.Quantisation(
-        calibration_images=count, sensitivity=report
-    )
+    compared = list(_inputs(reference, evenly(images.held_out, SENSITIVITY_IMAGES), threads))
+    count = min(len(images.fitted), CALIBRATION_IMAGES)
+    return quantised(calibrated, precision, count, compared, threads=threads, say=say)
 
 
 def _calibrate(reference: FloatDetector, images: Images, threads: int) -> Calibrated:
-    chosen = evenly(images.fitted, _CALIBRATION_IMAGES)
+    chosen = evenly(images.fitted, CALIBRATION_IMAGES)
     return calibrate(reference.exported.features, _inputs(reference, chosen, threads), len(chosen), threads=threads)
 
 

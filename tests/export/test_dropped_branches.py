@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 from flawline.__main__ import main
-from flawline.export import fidelity, variants
+from flawline.export import fidelity, quantising, variants
 from flawline.export.fit import FitOptions, fit_bundle
 from flawline.runtime import bundle as bundles
 from flawline.runtime.images import list_images
@@ -76,7 +76,7 @@ def test_a_network_without_one_residual_branch_is_refused(
 
     # The planted fault: only the graph that is quantised lost it.
     monkeypatch.setattr(variants, "calibrate", without_branch)
-    monkeypatch.setattr(variants, "sensitivity", lambda *arguments, **named: [])
+    monkeypatch.setattr(quantising, "sensitivity", lambda *arguments, **named: [])
     assert export(bundle, images, tmp_path / "out.flaw") == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith(

@@ -11,7 +11,7 @@ from onnx import ModelProto, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
 from flawline.__main__ import main
-from flawline.export import fidelity, standalone_parity, variants
+from flawline.export import fidelity, quantising, standalone_parity, variants
 from flawline.export.fit import FitOptions, fit_bundle
 from flawline.export.parity import ParityError
 from flawline.export.standalone import compose_standalone
@@ -162,7 +162,7 @@ def test_a_broken_variant_is_refused_and_nothing_is_written(
 
     # The planted fault: the graph that is quantised is not the one that the float detector runs.
     monkeypatch.setattr(variants, "calibrate", broken)
-    monkeypatch.setattr(variants, "sensitivity", lambda *arguments, **named: [])
+    monkeypatch.setattr(quantising, "sensitivity", lambda *arguments, **named: [])
     status = export(tiny_bundle, "--precision", precision, "--images", good_images, "--out", tmp_path / "out.flaw")
     message = capsys.readouterr().err.splitlines()[-1]
     if fault is constant:
