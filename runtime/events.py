@@ -81,6 +81,8 @@ class Defect(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="d
         peak: Largest anomaly score in it.
         mean: Mean anomaly score in it.
         frame_score: Anomaly score of the frame. Frames only.
+        label: Class that a classifier takes the frame for; `class` in JSON. Classifiers only, as is the next.
+        nearest: Class whose Gaussian is nearest, in thresholds of that class.
         p_value: Conformal p-value of the frame's score; for a web, of the peak among the maxima of good strips.
         false_rejects_per_m: So many peaks at least as high are to be expected on a metre of good web; None if the length
             of the good strips is not known. Webs only.
@@ -108,6 +110,8 @@ class Defect(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="d
     peak: float
     mean: float
     frame_score: float | UnsetType = UNSET
+    label: str | UnsetType = msgspec.field(default=UNSET, name="class")
+    nearest: str | UnsetType = UNSET
     p_value: float
     false_rejects_per_m: float | UnsetType | None = UNSET
     threshold: float
@@ -197,6 +201,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
         frames: Frames that were scored. Frames only.
         strips: Strips that were scored. Webs only.
         rejects: Scored frames, or strips, above the threshold.
+        classes: Frames that passed, by the class that a classifier takes them for. Classifiers only.
         defects: Regions that were reported.
         late_defects: Those that had begun to pass the reject gate. Webs only.
         suppressed_defects: Regions that were not reported, since there were too many in a strip. Webs only.
@@ -239,6 +244,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
     frames: int | UnsetType = UNSET
     strips: int | UnsetType = UNSET
     rejects: int
+    classes: dict[str, int] | UnsetType = UNSET
     defects: int
     late_defects: int | UnsetType = UNSET
     suppressed_defects: int | UnsetType = UNSET

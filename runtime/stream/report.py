@@ -49,6 +49,7 @@ class Report:
         self._scored_to: int | None = None
         self._unscored_lines: Counter[str] = Counter()
         self._unscored_parts: Counter[str] = Counter()
+        self._classes: Counter[str] = Counter()
 
     def received(self, lines: int) -> None:
         """Counts lines that came."""
@@ -91,6 +92,8 @@ class Report:
         if result.verdict == "reject":
             self._account.rejects += 1
             self._reject(frame, result)
+        if result.classification is not None:
+            self._classes[result.classification.label] += result.verdict == "good"
         done_ns = time.monotonic_ns()
         self._account.latency.add(done_ns - frame.arrival_time_ns)
         self._account.time({"wait": start_ns - frame.arrival_time_ns, **timings_ns, "sinks": done_ns - scored_ns})
@@ -107,6 +110,7 @@ class Report:
             self._account.summary(ended, source, acquisition, ring),
             frames=self._frames,
             bad_frames=self._bad_frames,
+            classes=dict(self._classes.most_common()) if self._classes else UNSET,
             lines_without_part=UNSET if empty is None else empty,
             lines_unscored=UNSET if is_grid else dict(self._unscored_lines),
             parts_unscored=UNSET if is_grid else dict(self._unscored_parts),
@@ -134,6 +138,8 @@ class Report:
                     peak=region.peak,
                     mean=region.mean,
                     frame_score=result.score,
+                    label=UNSET if result.classification is None else result.classification.label,
+                    nearest=UNSET if result.classification is None else result.classification.nearest,
                     p_value=result.p_value,
                     threshold=result.threshold,
                     camera_time_ns=frame.camera_time_ns,

@@ -1,6 +1,7 @@
 """Commands with the bundle of a classifier: what each does with it, and what it refuses in one line."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from flawline.__main__ import main
-from flawline.runtime import bundle
+from flawline.runtime import Detector, bundle
 from flawline.runtime.images import read_image, write_image
 from flawline.runtime.overlay import BOX_COLOUR
 from tests.runtime import classifiers
@@ -206,6 +207,14 @@ def test_a_stream_counts_frames_and_rejects(
     peaks = [event["peak"] for event in events if event["type"] == "defect"]
     assert peaks == pytest.approx([expected_score(frame) for frame in rejected], rel=1e-4)
     assert (events[-1]["frames"], events[-1]["rejects"]) == (len(frames), len(rejected))
+    with Detector.open(sorter.path) as detector:
+        results = [detector(frame) for frame in frames]
+    found = [result.classification for result in results]
+    of_rejects = [one for one, result in zip(found, results, strict=True) if result.verdict == "reject"]
+    told = [(event["class"], event["nearest"]) for event in events if event["type"] == "defect"]
+    assert told == [(one.label, one.nearest) for one in of_rejects]
+    passed = Counter(one.label for one, result in zip(found, results, strict=True) if result.verdict == "good")
+    assert {name: count for name, count in events[-1]["classes"].items() if count} == passed
 
 
 @pytest.mark.parametrize(
