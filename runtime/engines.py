@@ -118,11 +118,13 @@ def try_engines(bundle: Bundle, *, threads: int, batch: int = 1) -> list[Candida
         One candidate per engine; which of those that give the golden scores and maps is chosen, `selection` says.
     """
     # Golden scores are of the map that the bundle was written with, whichever is to be made.
-    bundle = bundle.with_map(None)
+    asked, bundle = bundle, bundle.with_map(None)
 
     def trial(engine: str) -> Trial:
         if is_on_gpu(engine):
             _require_built(bundle, batch)
+            if asked.manifest != bundle.manifest:
+                _require_built(asked, batch)
         with open_scorer(bundle, engine, threads=threads, batch=batch) as scorer:
             errors: list[float] = []
             times = []
@@ -166,6 +168,13 @@ def _require_built(bundle: Bundle, batch: int) -> None:
 
     reasons: list[str] = []
     if kept_engine(key_of(bundle, Device(), batch), say=reasons.append) is None:
-        raise EngineError(
-            reasons[0] if reasons else "none was built for this device yet; `flawline export BUNDLE --to engine` does"
-        )
+        command = f"flawline export BUNDLE --to engine{_map_option(bundle)}"
+        raise EngineError(reasons[0] if reasons else f"none was built for this device yet; `{command}` does")
+
+
+def _map_option(bundle: Bundle) -> str:
+    """What makes a command take the map in use where that is not the bundle's own."""
+    manifest, own = bundle.manifest, bundle.with_map(None).manifest
+    if not isinstance(manifest, ReconstructionManifest) or manifest == own:
+        return ""
+    return f" --map {manifest.reconstruction.map}"

@@ -24,13 +24,14 @@ from typing import get_args
 from flawline.calibration.statistics import FactorType
 from flawline.calibration.woodbury import Form
 from flawline.export.options import default_threads
+from flawline.runtime.commands.options import add_map
 from flawline.runtime.precisions import PRECISIONS
 
 # Options, by name, that say nothing to what --to asks for.
 _NEEDLESS = {
-    None: ("batch", "workspace_mb", "dla"),
+    None: ("batch", "workspace_mb", "dla", "map"),
     "engine": ("images", "flat_field", "factors", "form", "labelled", "skip_bad"),
-    "standalone": ("flat_field", "factors", "form", "labelled", "skip_bad", "batch", "workspace_mb", "dla"),
+    "standalone": ("flat_field", "factors", "form", "labelled", "skip_bad", "batch", "workspace_mb", "dla", "map"),
 }
 
 
@@ -79,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dla", metavar="N", type=int, help="deep learning accelerator to run what it can of the network"
     )
+    add_map(parser)
     parser.add_argument("--skip-bad", action="store_true", help="go on without images that cannot be read")
     parser.add_argument("--threads", metavar="N", type=int, default=default_threads(), help="default: all cores")
     parser.add_argument("--json", action="store_true", help="print what the gate found as JSON")
@@ -169,7 +171,7 @@ def _engine(options: argparse.Namespace) -> int:
     from flawline.runtime.bundle import read
     from flawline.runtime.gpu.engine_cache import EngineOptions
 
-    bundle = read(options.bundle).select(options.precision)
+    bundle = read(options.bundle).select(options.precision).with_map(options.map)
     path = write_engine_file(
         bundle,
         options.out,

@@ -52,7 +52,7 @@ class ReconstructionManifest(ManifestOfKinds, frozen=True, kw_only=True, tag_fie
     @property
     def output_channels(self) -> Sequence[int]:
         """Channels of each output of the network: those of the image, and one of a saliency map."""
-        return (self.input.channels, 1)[: len(self.network.outputs)]
+        return [1 if output.name == "saliency" else self.input.channels for output in self.network.outputs]
 
     @property
     def kind(self) -> MapKind:

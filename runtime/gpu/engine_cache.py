@@ -44,6 +44,8 @@ class EngineKey(msgspec.Struct, frozen=True, kw_only=True):
     """Of the GPU. Modules of one family, which all go by one name, differ in this and in memory."""
     memory_gib: Count
     """Memory of the GPU, rounded up to a multiple of 4 GiB, since the system keeps a part that is not always the same."""
+    output: Text | None = None
+    """The one output of the network that it gives, where the bundle's other maps are made of another; None for all."""
 
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,10 +83,8 @@ def engines_folder() -> Path:
 
 def cache_path(key: EngineKey) -> Path:
     """Where the cache keeps an engine; the name tells apart what lies side by side, what the file says is what counts."""
-    return (
-        engines_folder()
-        / f"{key.bundle[:12]}.{key.precision}.batch{key.batch}.{key.height}x{key.width}.{_place(key)}.engine"
-    )
+    frames = f"batch{key.batch}.{key.height}x{key.width}" + ("" if key.output is None else f".{key.output}")
+    return engines_folder() / f"{key.bundle[:12]}.{key.precision}.{frames}.{_place(key)}.engine"
 
 
 def timing_cache_path(key: EngineKey) -> Path:
@@ -177,6 +177,7 @@ def _texts(key: EngineKey) -> dict[str, str]:
         "width": f"a width of {key.width} px",
         "multiprocessors": f"{key.multiprocessors} multiprocessors",
         "memory_gib": f"{key.memory_gib} GiB of memory",
+        "output": "all outputs" if key.output is None else f"the output {key.output}",
     }
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from flawline.runtime.bundle.manifest import ReconstructionManifest
 from flawline.runtime.gpu.buffers import Memory
+from flawline.runtime.gpu.network import of_map
 from flawline.runtime.gpu.scoring import Addresses, Calls
 from flawline.runtime.kernels.cuda.calls import Call
 from flawline.runtime.kernels.cuda.image_calls import error_parts, proximal_error, saliency
@@ -16,10 +17,13 @@ class ReconstructionScoring:
 
     Args:
         manifest: Of the bundle.
+
+    Attributes:
+        manifest: The same, with the output of the network that the map is made of.
     """
 
     def __init__(self, manifest: ReconstructionManifest) -> None:
-        self.manifest = manifest
+        self.manifest = of_map(manifest)
 
     @property
     def subject(self) -> str:
@@ -65,7 +69,7 @@ class ReconstructionScoring:
         size, kind = (self.manifest.map.height, self.manifest.map.width), self.manifest.reconstruction.map
         call = saliency(size, batch, squared=kind == "saliency-squared")
         call.job["saliency"], call.job["map"], call.job["scores"] = (
-            addresses.outputs[1],
+            addresses.outputs[0],
             addresses.maps,
             addresses.scores,
         )

@@ -22,6 +22,7 @@ from flawline.runtime.gpu.engine_cache import (
     timing_cache_path,
     write_engine,
 )
+from flawline.runtime.gpu.network import cut_features, cut_manifest, cut_output
 from flawline.runtime.gpu.tensorrt import TensorRtEngine
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def key_of(bundle: Bundle, device: Device, batch: int) -> EngineKey:
     """What an engine must have been built from and for to run a bundle here.
 
     Args:
-        bundle: In the precision that is wanted.
+        bundle: In the precision and with the map that are wanted.
         device: The GPU.
         batch: Most frames at once.
 
@@ -68,6 +69,7 @@ def key_of(bundle: Bundle, device: Device, batch: int) -> EngineKey:
         compute_capability=device.arch,
         multiprocessors=device.multiprocessors,
         memory_gib=4 * math.ceil(device.total_bytes / (4 << 30)),
+        output=cut_output(bundle.manifest),
     )
 
 
@@ -91,7 +93,7 @@ def tensorrt_opener(
         key = key_of(bundle, device, batch)
         engine = find_engine(bundle, key, path=path, say=say)
         try:
-            return TensorRtEngine(engine, bundle.manifest, batch, input_address, output_addresses)
+            return TensorRtEngine(engine, cut_manifest(bundle.manifest), batch, input_address, output_addresses)
         except EngineError as error:
             raise EngineError(f"{cache_path(key) if path is None else path}: {error}") from error
 
@@ -148,7 +150,8 @@ def build_engine(bundle: Bundle, key: EngineKey, options: EngineOptions, *, say:
     known = b""
     with suppress(OSError):  # it only takes longer
         known = timings.read_bytes()
-    built = build_plan(bundle.features, bundle.manifest, batch=key.batch, options=options, timings=known)
+    manifest = cut_manifest(bundle.manifest)
+    built = build_plan(cut_features(bundle), manifest, batch=key.batch, options=options, timings=known)
     try:
         files.make_folder(timings.parent)
         files.write_whole(timings, built.timings)

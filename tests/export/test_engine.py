@@ -352,6 +352,8 @@ def test_without_a_driver_a_line_says_so_before_tensorrt_is_touched(
         (("--to", "engine", "--factors", "fp32"), "--factors does not go with --to engine"),
         (("--to", "engine", "--precision", "int8"), "holds no network in int8"),
         (("--to", "engine", "--out", "none/part.engine"), "expected the name of a file, in a folder that exists"),
+        (("--to", "engine", "--map", "pse"), "is a bundle of PaDiM, which has one kind of anomaly map"),
+        (("--to", "standalone", "--map", "pse", "--out", "out"), "--map does not go with --to standalone"),
         (("--to", "standalone", "--batch", "2", "--out", "out"), "--batch does not go with --to standalone"),
         (("--to", "standalone"), "--to standalone needs --out, the file to make or replace"),
         (("--precision", "fp16", "--dla", "0", "--out", "out"), "--dla does not go with --precision alone"),

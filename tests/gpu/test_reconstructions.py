@@ -12,6 +12,7 @@ from flawline.runtime.gpu.device import Device
 from flawline.runtime.gpu.reconstruction import ReconstructionScoring
 from flawline.runtime.gpu.scorer import GpuScorer
 from flawline.runtime.kernels import proximally_sensitive_error
+from flawline.runtime.map_kinds import SALIENCIES
 from tests.fitted_reconstructions import FITTED, SIDE, Fitted, fit, image
 from tests.gpu import real
 
@@ -47,7 +48,14 @@ def test_frames_score_as_on_the_cpu(engine, channels, kind, graph):
     manifest = reconstructions.manifest(channels=channels, layout="nchw", size=SIZE)
     facts = msgspec.structs.replace(manifest.reconstruction, map=kind)
     scoring = ReconstructionScoring(msgspec.structs.replace(manifest, reconstruction=facts))
-    open_engine = functools.partial(engine_of(engine), (channels, *SIZE), COMPONENTS, BATCH, capturable=graph)
+    open_engine = functools.partial(
+        engine_of(engine),
+        (channels, *SIZE),
+        COMPONENTS,
+        BATCH,
+        of_saliency=kind in SALIENCIES,
+        capturable=graph,
+    )
     frames = reconstructions.random_frames(6, channels=channels, size=SIZE)
     with GpuScorer(Device(), scoring, open_engine, batch=BATCH) as scorer:
         # Piece by piece, captured, and again from the graph.

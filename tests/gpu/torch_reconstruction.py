@@ -45,8 +45,9 @@ def engine_of(base: type[TorchEngine]) -> type[TorchEngine]:
             count: int,
             batch: int,
             input_address: int,
-            output_addresses: tuple[int, int],
+            output_addresses: tuple[int, ...],
             *,
+            of_saliency: bool,
             capturable: bool,
         ) -> None:
             self._pool = None
@@ -55,12 +56,10 @@ def engine_of(base: type[TorchEngine]) -> type[TorchEngine]:
             self.input, self.outputs, self.capturable = input_address, output_addresses, capturable
             channels, height, width = shape
             self._frames = self._tensor(input_address, (batch, *shape), np.uint8)
-            self._maps = [
-                self._tensor(address, (batch, depth, height, width), np.float32)
-                for address, depth in zip(output_addresses, (channels, 1), strict=True)
-            ]
+            (address,), depth = output_addresses, 1 if of_saliency else channels
+            self._maps = [self._tensor(address, (batch, depth, height, width), np.float32)]
             mean, basis = (torch.tensor(array, device=self.device) for array in components(shape, count))
-            self._network = lambda frames: rebuild(frames, mean, basis)
+            self._network = lambda frames: [rebuild(frames, mean, basis)[of_saliency]]
             self._runs = 1 if self.device == "cpu" else 5
 
     return Engine

@@ -14,6 +14,7 @@ import pytest
 from flawline.runtime import bundle as bundles
 from flawline.runtime.backends import open_backend
 from flawline.runtime.gpu.driver import find_driver
+from flawline.runtime.gpu.network import cut_features, cut_manifest
 from flawline.runtime.gpu.pipeline import EngineOpener
 from tests.emulation.build import build
 from tests.emulation.standin import StandIn, build_driver
@@ -32,13 +33,13 @@ class EmulatedEngine:
     def __init__(
         self, bundle: bundles.Bundle, batch: int, input_address: int, output_addresses: tuple[int, ...]
     ) -> None:
-        manifest = bundle.manifest
+        manifest = cut_manifest(bundle.manifest)
         frame = manifest.input
         size = (frame.height, frame.width)
         planar = frame.layout == "nchw"
         self._backend = open_backend(
             "onnxruntime",
-            bundle.features,
+            cut_features(bundle),
             (batch, frame.channels, *size) if planar else (batch, *size, frame.channels),
             [
                 (batch, channels, output.height, output.width)

@@ -18,10 +18,12 @@ import msgspec
 import pytest
 
 from flawline.runtime import bundle as bundles
+from flawline.runtime.bundle.manifest import AnyManifest
 from flawline.runtime.errors import BundleError, DeviceError, EngineError, FlawlineError, InputError
 from flawline.runtime.gpu import engine_builder, tensorrt, tensorrt_log
 from flawline.runtime.gpu.engine_builder import Plan, build_plan
 from flawline.runtime.gpu.engine_cache import Engine, EngineOptions
+from flawline.runtime.gpu.network import cut_features, cut_manifest
 from flawline.runtime.gpu.tensorrt import TensorRtEngine
 from flawline.runtime.precisions import Precision
 from tests.runtime.gpu.tensorrt_declared import Declared, DeclaredObject, NotDeclaredError, load_bindings
@@ -71,9 +73,9 @@ class Rig:
         phases: What became of the steps that a build reported.
     """
 
-    def __init__(self, api: Declared, bundle: bundles.Bundle) -> None:
-        self.api, self._bundle = api, bundle
-        network, ((_, *frame), outputs) = bundle.manifest.network, tensorrt.shapes(bundle.manifest, 1)
+    def __init__(self, api: Declared, manifest: AnyManifest, features: bytes) -> None:
+        self.api, self._manifest, self._features = api, manifest, features
+        network, ((_, *frame), outputs) = manifest.network, tensorrt.shapes(manifest, 1)
         self.ports = [[network.input, api.DataType.UINT8, (-1, *frame)]]
         for output, shape in zip(network.outputs, outputs, strict=True):
             self.ports.append([output.name, api.DataType.FLOAT, (-1, *shape[1:])])
@@ -101,14 +103,13 @@ class Rig:
         }
 
     def build(self, precision: Precision = "fp32", options: EngineOptions = ON_THE_GPU, timings: bytes = b"") -> Plan:
-        manifest = self._bundle.manifest
-        network = msgspec.structs.replace(manifest.network, precision=precision)
-        manifest = msgspec.structs.replace(manifest, network=network)
-        return build_plan(self._bundle.features, manifest, batch=BATCH, options=options, timings=timings)
+        network = msgspec.structs.replace(self._manifest.network, precision=precision)
+        manifest = msgspec.structs.replace(self._manifest, network=network)
+        return build_plan(self._features, manifest, batch=BATCH, options=options, timings=timings)
 
     def open(self, options: EngineOptions = ON_THE_GPU) -> TensorRtEngine:
         outputs = range(512, 512 * len(self.ports), 512)
-        return TensorRtEngine(Engine(options, b"plan"), self._bundle.manifest, BATCH, 256, outputs)
+        return TensorRtEngine(Engine(options, b"plan"), self._manifest, BATCH, 256, outputs)
 
     def failing(self, answer: object, reason: str) -> Callable[..., object]:
         """A call that gives nothing good and tells the logger why."""
@@ -152,7 +153,7 @@ def api(bindings: Any, monkeypatch: pytest.MonkeyPatch) -> Declared:
 
 @pytest.fixture
 def rig(api: Declared, bundle: bundles.Bundle) -> Rig:
-    return Rig(api, bundle)
+    return Rig(api, bundle.manifest, bundle.features)
 
 
 @pytest.mark.parametrize(
@@ -316,18 +317,19 @@ def test_an_engine_is_run_once_before_it_may_be_captured(rig: Rig) -> None:
     assert rig.passed("IExecutionContext.execute_async_v3") == [0, 7]
 
 
-def test_a_reconstruction_and_its_saliency_are_bound_by_name(api: Declared, tmp_path: Path) -> None:
-    rig = Rig(api, reconstruction_bundle(tmp_path / "made.flaw", channels=3, layout="nchw"))
-    assert [port[2] for port in rig.ports] == [(-1, 3, 24, 20), (-1, 3, 24, 20), (-1, 1, 24, 20)]
+@pytest.mark.parametrize(("kind", "output", "channels"), [("pse", "reconstruction", 3), ("saliency", "saliency", 1)])
+def test_the_output_that_the_map_of_a_reconstruction_is_made_of_is_bound(
+    kind: str, output: str, channels: int, api: Declared, tmp_path: Path
+) -> None:
+    made = reconstruction_bundle(tmp_path / "made.flaw", channels=3, layout="nchw").with_map(kind)
+    rig = Rig(api, cut_manifest(made.manifest), cut_features(made))
+    assert [(port[0], port[2]) for port in rig.ports] == [("frame", (-1, 3, 24, 20)), (output, (-1, channels, 24, 20))]
     assert rig.build().plan == b"plan"
     engine = rig.open()
-    assert (engine.input, engine.outputs) == (256, (512, 1024))
+    assert (engine.input, engine.outputs) == (256, (512,))
     addresses = {name: address for key, (name, address) in _pairs(rig, "IExecutionContext.set_tensor_address")}
-    assert addresses == {"frame": 256, "reconstruction": 512, "saliency": 1024}
-    # In whichever order the engine lists them.
-    rig.ports[1:] = reversed(rig.ports[1:])
-    rig.open()
-    rig.ports[1][2] = (-1, 3, 24, 20)
+    assert addresses == {"frame": 256, output: 512}
+    rig.ports[1][2] = (-1, 2, 24, 20)
     with pytest.raises(BundleError, match=r"the manifest says"):
         rig.open()
 

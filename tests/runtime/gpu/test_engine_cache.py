@@ -70,6 +70,7 @@ def test_an_engine_for_more_frames_serves_fewer(path: Path) -> None:
         (other(width=64), "was built for a width of 48 px; expected one for a width of 64 px"),
         (other(multiprocessors=4), "was built for 8 multiprocessors; expected one for 4 multiprocessors"),
         (other(memory_gib=8), "was built for 16 GiB of memory; expected one for 8 GiB of memory"),
+        (other(output="saliency"), "was built for all outputs; expected one for the output saliency"),
         (
             other(tensorrt="11.0", device="Thor"),
             r"was built for TensorRT 10.3.0, Orin \(nvgpu\); expected one for TensorRT 11.0, Thor",
@@ -149,6 +150,7 @@ def test_the_cache_tells_apart_what_must_not_be_confused(monkeypatch: pytest.Mon
         other(width=64),
         other(multiprocessors=4),
         other(memory_gib=8),
+        other(output="saliency"),
     ]
-    assert len({cache_path(key) for key in (KEY, *others)}) == 11
+    assert len({cache_path(key) for key in (KEY, *others)}) == 12
     assert len({timing_cache_path(key) for key in (KEY, *others)}) == 6

@@ -12,6 +12,7 @@ from flawline.runtime import Detector, MissingExtraError
 from flawline.runtime import bundle as bundles
 from flawline.runtime.engines import try_engines
 from flawline.runtime.gpu import driver
+from flawline.runtime.gpu.network import cut_output
 from flawline.runtime.images import write_image
 from tests.emulation.standin import StandIn
 from tests.runtime.reconstructions import KINDS, THRESHOLDS, expected_map, random_frames, reconstruction_bundle
@@ -107,20 +108,25 @@ def test_a_batch_of_a_detector_is_scored_at_once(
 @pytest.mark.parametrize(
     ("kept", "verdicts", "words"),
     [
-        ("an engine", {"chosen", "not faster"}, "ms per frame"),
-        (None, {"refused"}, "none was built for this device yet; `flawline export BUNDLE --to engine` does"),
+        (["reconstruction", "saliency"], {"chosen", "not faster"}, "ms per frame"),
+        # The golden frames are of a map of the reconstruction, the frames that follow are not.
+        (["saliency"], {"refused"}, "none was built for this device yet; `flawline export BUNDLE --to engine` does"),
+        (["reconstruction"], {"refused"}, "yet; `flawline export BUNDLE --to engine --map saliency` does"),
     ],
 )
 def test_auto_tries_the_gpu_where_an_engine_was_built(
-    kept: str | None,
+    kept: list[str],
     verdicts: set[str],
     words: str,
     rebuilt: bundles.Bundle,
     gpu: StandIn,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("flawline.runtime.gpu.tensorrt_engines.key_of", lambda bundle, device, batch: None)
-    monkeypatch.setattr("flawline.runtime.gpu.tensorrt_engines.kept_engine", lambda key, *, say: kept)
+    monkeypatch.setattr("flawline.runtime.gpu.tensorrt_engines.key_of", lambda bundle, device, batch: bundle.manifest)
+    monkeypatch.setattr(
+        "flawline.runtime.gpu.tensorrt_engines.kept_engine",
+        lambda manifest, *, say: "an engine" if cut_output(manifest) in kept else None,
+    )
     candidate = try_engines(rebuilt.with_map("saliency"), threads=1)[-1]
     assert candidate.name == "tensorrt"
     assert candidate.verdict in verdicts
