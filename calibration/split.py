@@ -130,6 +130,17 @@ def _refuse(images: int, wanted: int, spare: int, false_reject_rate: float, need
     )
 
 
+def group_numbers(images: Sequence[Path], group_by: str) -> npt.NDArray[np.int64]:
+    """The number of each image's group, int64 (N,): see `split`.
+
+    Raises:
+        InputError: The expression is wrong or does not match an image.
+    """
+    groups = _groups(images, group_by)
+    numbers = {image: number for number, name in enumerate(sorted(groups)) for image in groups[name]}
+    return np.array([numbers[image] for image in images], np.int64)
+
+
 def _groups(images: Sequence[Path], group_by: str | None) -> dict[str, list[Path]]:
     if group_by is None:
         return {str(image): [image] for image in images}

@@ -32,6 +32,7 @@ from flawline.detectors.checkpoint import (
 from flawline.detectors.objectives import Network, Objective, objective_of
 from flawline.detectors.training_images import Indices, TrainingImages
 from flawline.detectors.training_options import TrainingOptions
+from flawline.detectors.validation_split import validation_split
 from flawline.runtime.errors import DeviceError, FlawlineError, InputError
 from flawline.runtime.progress import progress
 
@@ -61,6 +62,7 @@ def train(
     options: TrainingOptions,
     *,
     labels: npt.NDArray[np.int64] | None = None,
+    groups: npt.NDArray[np.int64] | None = None,
     checkpoint: Path | None = None,
 ) -> TrainingResult:
     """Trains a network in place and leaves it with the weights of its lowest validation loss, in evaluation mode.
@@ -70,6 +72,8 @@ def train(
         images: Of the network's shape.
         options: How to train.
         labels: int64 (N,), the class of each image, for a classifier.
+        groups: int64 (N,), the number of the group of each image; images of one group (shots of one part) are all trained on
+            or all held out for validation. Every image is its own group if None.
         checkpoint: Written after every epoch; where it exists, training goes on from it. It may go on with more `epochs`
             or another `patience` than before; all else must be the same.
 
@@ -83,7 +87,7 @@ def train(
     objective = _objective(network, images, options, labels)
     if checkpoint is not None:
         require_place(checkpoint)
-    training = _Training(network, images, options, labels, objective)
+    training = _Training(network, images, options, labels, groups, objective)
     if checkpoint is not None and checkpoint.exists():
         training.resume(checkpoint)
     bar = progress(range(training.steps_left), label="training", unit="batch")
@@ -132,11 +136,6 @@ def _objective(
             raise InputError(f"labels {labels.dtype} {labels.shape}; expected int64 ({len(images)},), one per image")
         if labels.min() < 0 or labels.max() >= objective.classes:
             raise InputError(f"labels from {labels.min()} to {labels.max()}; expected 0 to {objective.classes - 1}")
-    held_out = round(len(images) * options.validation_share)
-    if held_out < 1 or len(images) - held_out < 2:
-        raise InputError(
-            f"{len(images)} images, {held_out} of them held out for validation; expected at least 1 held out and 2 to train on"
-        )
     return objective
 
 
@@ -153,6 +152,7 @@ class _Training:
         images: TrainingImages,
         options: TrainingOptions,
         labels: npt.NDArray[np.int64] | None,
+        groups: npt.NDArray[np.int64] | None,
         objective: Objective,
     ) -> None:
         self._network = network
@@ -166,10 +166,12 @@ class _Training:
         network.to(self._device)
         self._objective = objective
         objective.terms.to(self._device)
+        if groups is not None:
+            self._fingerprint += f" in groups {hashlib.sha256(groups.tobytes()).hexdigest()}"
         # The first epoch is 1: the number 0 is that of the split.
-        shuffled = _generator(options.seed, 0).permutation(len(images))
-        held_out = round(len(images) * options.validation_share)
-        self._held_out, self._fitted = np.sort(shuffled[:held_out]), np.sort(shuffled[held_out:])
+        self._fitted, self._held_out = validation_split(
+            len(images), options.validation_share, groups, _generator(options.seed, 0)
+        )
         self._optimizer = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
         self.losses: list[tuple[float, float]] = []
         self.best = _copy(network)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from flawline.calibration.split import group_numbers
 from flawline.detectors.autoencoder import Autoencoder, ImageShape
 from flawline.detectors.autoencoders import build_autoencoder
 from flawline.detectors.checkpoint import require_place
@@ -89,7 +90,13 @@ def _trained(prepared: Prepared, options: AutoencoderOptions, say: Say) -> tuple
         options.network, size_px, size_px, channels=good.channels, bottleneck=options.bottleneck, seed=options.seed
     )
     say(f"training: {network.architecture}; loss {options.training.loss_title}; at most {options.epochs} epochs")
-    result = train(network, _images(prepared, shape, needed_bytes), options.training, checkpoint=options.checkpoint)
+    result = train(
+        network,
+        _images(prepared, shape, needed_bytes),
+        options.training,
+        groups=None if options.group_by is None else group_numbers(prepared.fitted, options.group_by),
+        checkpoint=options.checkpoint,
+    )
     say(_describe(result, options))
     return network, result
 

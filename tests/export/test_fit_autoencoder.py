@@ -10,9 +10,11 @@ import pytest
 
 from flawline.benchmarks.metrics import image_auroc
 from flawline.calibration.split import split
+from flawline.detectors import training
 from flawline.detectors.autoencoder import ImageShape
 from flawline.detectors.training_images import ArrayImages, FileImages
 from flawline.detectors.training_memory import training_bytes
+from flawline.detectors.validation_split import validation_split
 from flawline.export import autoencoder_graph, fit_autoencoder, gradients
 from flawline.export.autoencoder_options import AutoencoderOptions
 from flawline.export.fit_autoencoder import fit_autoencoder_bundle
@@ -115,6 +117,29 @@ def test_held_out_images_change_nothing_that_was_learnt(ones: Path, tmp_path: Pa
         after = fit_autoencoder_bundle(list_images(folder), tmp_path / f"{path.stem}.flaw", options())
         assert after.hash != before.hash
         assert (after.features != before.features) is changes
+
+
+def test_images_of_one_group_are_on_one_side_of_the_validation(
+    ones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, path in enumerate(list_images(ones)):
+        shutil.copy(path, tmp_path / f"part{number // 7}-{path.name}")
+    sides = []
+
+    def seen(*arguments: object) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        sides.append((arguments[2], validation_split(*arguments)))  # type: ignore[arg-type]
+        return sides[-1][1]
+
+    monkeypatch.setattr(training, "validation_split", seen)
+    images = list_images(tmp_path)
+    made = options(group_by=r"part\d+")
+    fit_autoencoder_bundle(images, tmp_path / "made.flaw", made)
+    ((groups, (fitted, validated)),) = sides
+    paths, _ = made.split(images)
+    parts = np.array([path.name.split("-")[0] for path in paths])
+    assert len(groups) == len(paths)
+    assert len(set(parts)) > 4
+    assert not set(parts[fitted]) & set(parts[validated])
 
 
 def test_resumed_training_makes_the_bundle_of_one_that_ran_through(ones: Path, tmp_path: Path) -> None:
