@@ -20,12 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flawline.detectors.checkpoint_pickle import check_pickle
 from flawline.runtime.errors import InputError
 from flawline.runtime.files import write_whole
 
 FORMAT = "flawline-checkpoint-1"
 
 Contract = Mapping[str, str | int | float]
+# How a zip archive begins.
+_ARCHIVE = b"PK\x03\x04"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 # The longest value that is quoted from a file.
 _QUOTED_CHARACTERS = 200
@@ -128,21 +131,40 @@ def read_checkpoint(
     objective, expected = content.get("objective", {}), {} if learnt is None else learnt
     if not isinstance(objective, dict) or objective.keys() != expected.keys():
         raise _damaged(path, "what the loss has learnt is not of this loss")
-    return Checkpoint(
+    read = Checkpoint(
         epochs=_epochs(path, content.get("epochs")),
         network=_tensors(path, content.get("network"), state),
         best=_tensors(path, content.get("best"), state),
         moments={name: _moments(path, moments[name], parameter) for name, parameter in parameters.items()},
         objective=_tensors(path, objective, expected),
     )
+    _check_storages(path, read)
+    return read
+
+
+def _check_storages(path: Path, read: Checkpoint) -> None:
+    """Refuses tensors that share memory: a step of the optimizer on one would change the other."""
+    groups = (read.network, read.best, read.objective, *read.moments.values())
+    storages = [value.untyped_storage() for group in groups for value in group.values() if value.numel()]
+    if len({storage.data_ptr() for storage in storages}) < len(storages):
+        raise _damaged(path, "tensors of it share their memory")
 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
         # Before torch allocates anything by what the archive says: its members lie in it as they are.
         with zipfile.ZipFile(path) as archive:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            members = archive.infolist()
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 raise _damaged(path, "its parts are compressed")
+            for member in members:
+                # torch finds it by its name in any case.
+                if member.filename.lower().endswith(".pkl"):
+                    check_pickle(archive.read(member))
+        with path.open("rb") as file:
+            # Where anything else comes first, torch reads that and no archive.
+            if file.read(len(_ARCHIVE)) != _ARCHIVE:
+                raise _damaged(path, "it does not begin as an archive does")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)

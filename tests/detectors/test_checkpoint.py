@@ -249,3 +249,74 @@ def test_failed_write_leaves_the_earlier_checkpoint(path: Path, monkeypatch: pyt
         write_checkpoint(path, state, CONTRACT)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def shared_moments(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    moments = content["moments"][WEIGHT]
+    moments["exp_avg"] = moments["exp_avg_sq"][:]
+    return content
+
+
+def same_best(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    content["best"] = {name: value[...] for name, value in content["network"].items()}
+    return content
+
+
+@pytest.mark.parametrize("changed", [shared_moments, same_best])
+def test_tensors_that_share_their_memory_are_refused(path: Path, changed: Callable[[Path], dict[str, Any]]) -> None:
+    torch.save(changed(path), path)
+    with pytest.raises(InputError, match="tensors of it share their memory"):
+        read_checkpoint(path, network(0), CONTRACT)
+
+
+def hostile(path: Path, pickled: bytes) -> None:
+    """Puts a pickle in the place of the checkpoint's own."""
+    changed = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(changed, "w") as target:
+        for name in archive.namelist():
+            target.writestr(name, pickled if name.endswith("data.pkl") else archive.read(name))
+    path.write_bytes(changed.getvalue())
+
+
+def dictionary_by(key: bytes) -> bytes:
+    """A pickle of a dictionary, written by hand: made in Python, the key would have to be hashed."""
+    return b"\x80\x02}" + key + b"K\x01s."
+
+
+PAIR_OF_PAIRS = b")q\x00" + b"".join(b"h" + bytes((i,)) + b"\x86q" + bytes((i + 1,)) for i in range(60))
+HOSTILE = {
+    "a pair of pairs 60 deep": (PAIR_OF_PAIRS, "takes up an object again"),
+    "a tuple of a tuple": (b")" + b"\x85" * 2_000_000, "nested more than 100 deep"),
+    "the same by marks": (b"(" * 100_000 + b"t" * 100_000, "nested more than 100 deep"),
+    "a size of sizes": (b"ctorch\nSize\nq\x01)" + b"\x85h\x01R" * 40, "damaged or none of ours"),
+    "nothing to take": (b"\x86", "it is no pickle"),
+    "an unknown entry": (b"h\x09", "takes up an object again"),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", HOSTILE)
+def test_keys_that_could_not_be_hashed_in_time_are_refused(path: Path, name: str) -> None:
+    key, message = HOSTILE[name]
+    hostile(path, dictionary_by(key))
+    with pytest.raises(InputError, match=message):
+        read_checkpoint(path, network(0), CONTRACT)
+
+
+def test_what_stands_before_the_archive_is_not_loaded(path: Path) -> None:
+    path.write_bytes(dictionary_by(b"X\x01\x00\x00\x00a") + path.read_bytes())
+    with pytest.raises(InputError, match="it does not begin as an archive does"):
+        read_checkpoint(path, network(0), CONTRACT)
+
+
+def test_many_tensors_are_no_deep_nesting(path: Path) -> None:
+    model = nn.Sequential(*(nn.Linear(1, 1) for _ in range(1200)))
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(2, 1)).sum().backward()
+    optimizer.step()
+    best = {name: value.clone() for name, value in model.state_dict().items()}
+    state = Checkpoint([(0.5, 0.25)] * 2500, model.state_dict(), best, moments_of(model, optimizer))
+    write_checkpoint(path, state, CONTRACT)
+    assert len(read_checkpoint(path, model, CONTRACT).network) == 2400
