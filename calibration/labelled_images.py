@@ -196,7 +196,10 @@ def _part_of(path: Path, part: Part) -> Path:
 def _class_folders(path: Path, part: Part) -> dict[str, list[Path]]:
     """Files of each class, by its name."""
     base = _part_of(path, part)
-    entries = sorted(entry for entry in base.iterdir() if not entry.name.startswith("."))
+    try:
+        entries = sorted(entry for entry in base.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{base} cannot be read: {error.strerror}") from error
     stray = next((entry for entry in entries if entry.is_file() and entry.suffix.lower() in ENDINGS), None)
     if stray is not None:
         raise InputError(f"{stray} is in no class; expected a folder for each class in {base}, and all images in those")

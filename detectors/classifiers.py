@@ -46,7 +46,7 @@ CLASSIFIERS = {
             paper="LeCun et al., Gradient-based learning applied to document recognition, 1998",
             side_px=28,
             stride=None,
-            epochs=20,
+            epochs=10,
             batch_size=128,
             learning_rate=1e-3,
         ),
