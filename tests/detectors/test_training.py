@@ -230,11 +230,12 @@ def test_checkpoint_of_another_loss_is_refused(tmp_path: Path) -> None:
     contract = {"loss": TrainingOptions(loss="pse", sigma=0.5).loss_title}
     state = network.state_dict()
     moments = {
-        name: {"step": torch.tensor(1.0), "exp_avg": value.detach(), "exp_avg_sq": value.detach()}
+        name: {"step": torch.tensor(1.0), "exp_avg": torch.zeros_like(value), "exp_avg_sq": torch.zeros_like(value)}
         for name, value in network.named_parameters()
     }
+    best = {name: value.clone() for name, value in state.items()}
     checkpoints.write_checkpoint(
-        tmp_path / "a.pt", checkpoints.Checkpoint([(1.0, 1.0)], state, state, moments), contract
+        tmp_path / "a.pt", checkpoints.Checkpoint([(1.0, 1.0)], state, best, moments), contract
     )
     with pytest.raises(InputError, match=r"is of loss 'pse, sigma 0.5 px', received 'mse'"):
         checkpoints.read_checkpoint(tmp_path / "a.pt", network, {"loss": "mse"})
