@@ -54,12 +54,14 @@ class ImageSet:
         sha256: Of each: hash over size and pixels as they are stored, in hex, so that exact duplicates are found whatever
             the format.
         interpolation: How images that are larger on both sides are brought to the size.
+        stored_size: Height and width in pixels as they are stored, if all are of one size.
     """
 
     images: Images
     names: tuple[str, ...]
     sha256: tuple[str, ...]
     interpolation: Interpolation
+    stored_size: tuple[int, int] | None
 
     def __len__(self) -> int:
         """How many there are."""
@@ -134,7 +136,13 @@ def read_labelled_images(
         images = _of_arrays(arrays, part, size_px, interpolation)
     _check_classes(path, names, labels, part)
     return LabelledImages(
-        images.images, images.names, images.sha256, images.interpolation, labels.astype(np.int64), tuple(names)
+        images.images,
+        images.names,
+        images.sha256,
+        images.interpolation,
+        images.stored_size,
+        labels.astype(np.int64),
+        tuple(names),
     )
 
 
@@ -243,7 +251,8 @@ def _of_files(paths: Sequence[Path], size_px: int | None, interpolation: Interpo
     smallest = min(side[0] for side in sizes), min(side[1] for side in sizes)
     chosen = interpolation or _interpolation(smallest, height, width)
     images = ResizedImages(paths, 1 if 2 in modes else 3, height, width, chosen)
-    return ImageSet(images, tuple(str(path) for path in paths), tuple(sha256), chosen)
+    size = next(iter(sizes)) if len(sizes) == 1 else None
+    return ImageSet(images, tuple(str(path) for path in paths), tuple(sha256), chosen, size)
 
 
 def _of_arrays(arrays: ImageArrays, part: Part, size_px: int | None, interpolation: Interpolation | None) -> ImageSet:
@@ -256,6 +265,7 @@ def _of_arrays(arrays: ImageArrays, part: Part, size_px: int | None, interpolati
         tuple(f"{arrays.path}: {part} image {number}" for number in range(len(arrays.images))),
         tuple(_hash(image) for image in arrays.images),
         chosen,
+        stored,
     )
 
 
