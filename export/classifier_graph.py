@@ -35,6 +35,8 @@ else:
 FEATURES = "features"
 LOGITS = "logits"
 HEAD = "head"
+NETWORK = "network/"
+"""What the names of all that the network computes begin with."""
 
 
 class Layer(NamedTuple):
@@ -139,9 +141,9 @@ def compose_classifier(
     depth, classes = network.channels
     if projection is not None and projection.shape[1] != depth:
         raise InputError(f"a projection {projection.shape} of {depth} deep features; expected (d, {depth})")
-    forward = onnx.compose.add_prefix(network.model, "network/")
-    image = f"network/{network.input}"
-    features, logits = (f"network/{name}" for name in network.layers)
+    forward = onnx.compose.add_prefix(network.model, NETWORK)
+    image = f"{NETWORK}{network.input}"
+    features, logits = (f"{NETWORK}{name}" for name in network.layers)
     before, behind = Nodes(), Nodes()
     normalise(
         before,

@@ -8,6 +8,7 @@ from flawline.calibration.class_statistics import ClassOptions
 from flawline.detectors.classifiers import CLASSIFIERS
 from flawline.export.options import ImageOptions
 from flawline.runtime.errors import InputError
+from flawline.runtime.precisions import Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class ClassifierOptions(ImageOptions):
         head_epochs: Of the second head's training, at most.
         projection: Kind of projection of the deep features.
         dimension: Features that remain; all if None.
+        precision: Of the network: fp32 or one of 8 bits.
         statistics: How the classes are modelled.
     """
 
@@ -52,6 +54,7 @@ class ClassifierOptions(ImageOptions):
     head_epochs: int = 20
     projection: projections.Kind = "orthogonal"
     dimension: int | None = None
+    precision: Precision = "fp32"
     statistics: ClassOptions = field(default_factory=ClassOptions)
 
     def __post_init__(self) -> None:

@@ -107,7 +107,9 @@ def image_auroc(scores: npt.NDArray[np.float32], defective: npt.NDArray[np.bool_
     return float(statistic / (defective.sum() * (~defective).sum()))
 
 
-def check(precision: Precision, reference: Scores, received: Scores, features: float) -> Report:
+def check(
+    precision: Precision, reference: Scores, received: Scores, features: float, *, relative: bool = True
+) -> Report:
     """Lets pass only a detector that means what the float detector means.
 
     Args:
@@ -115,6 +117,7 @@ def check(precision: Precision, reference: Scores, received: Scores, features: f
         reference: The float detector's.
         received: The detector's.
         features: What `feature_error` says.
+        relative: Whether the errors of scores are relative to them; of probabilities they are differences.
 
     Returns:
         What the manifest says of it.
@@ -123,7 +126,8 @@ def check(precision: Precision, reference: Scores, received: Scores, features: f
         ParityError: A figure is beyond its tolerance, or not a number.
     """
     images = len(received.scores)
-    errors = np.abs(received.scores / reference.scores.astype(np.float64) - 1)
+    expected = reference.scores.astype(np.float64)
+    errors = np.abs(received.scores / expected - 1 if relative else received.scores - expected)
     flips = int(((received.scores > received.threshold) != (reference.scores > reference.threshold)).sum())
     constant = np.ptp(received.scores) == 0 or np.ptp(reference.scores) == 0
     ranks = 0.0 if constant else float(stats.spearmanr(reference.scores, received.scores).statistic)

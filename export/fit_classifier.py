@@ -7,8 +7,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from flawline.calibration import conformal, projections
-from flawline.calibration.class_statistics import fit_classes
+from flawline.calibration import projections
 from flawline.calibration.labelled_images import (
     ImageSet,
     LabelledImages,
@@ -22,34 +21,30 @@ from flawline.detectors.classifier_training import train_second_head
 from flawline.detectors.second_head import SecondHead
 from flawline.detectors.torch_threads import torch_threads
 from flawline.detectors.training_options import TrainingOptions
-from flawline.export import classifier_parity, parity
+from flawline.export.classifier_fitting import (
+    ClassImages,
+    FittedClassifier,
+    deep_features,
+    extractor_of_classes,
+    fit_precision,
+)
 from flawline.export.classifier_graph import FEATURES, HEAD, LOGITS, Layer, compose_classifier
 from flawline.export.classifier_module import layers_of
 from flawline.export.classifier_network import ClassifierNetwork, image_size, open_network
 from flawline.export.classifier_options import ClassifierOptions
 from flawline.export.classifier_reference import DeepFeatures, in_engine, in_torch, reference_of
-from flawline.export.fitting import Say, evenly
+from flawline.export.classifier_variants import FloatClassifier, fit_classifier_variant, quantised_precision
+from flawline.export.fitting import Say
 from flawline.export.graph import INPUT
-from flawline.export.reconstruction_parity import joined
 from flawline.runtime import bundle as bundles
 from flawline.runtime.bundle import manifest as facts
-from flawline.runtime.bundle.contents import gaussian_tensors
-from flawline.runtime.classifier_scorer import ClassifierScorer
 from flawline.runtime.errors import InputError
-from flawline.runtime.extractor import FeatureExtractor
-from flawline.runtime.progress import progress
 
 __all__ = ["ClassifierOptions", "fit_classifier_bundle"]
 
 Floats = npt.NDArray[np.float32]
 
-BACKEND = "onnxruntime"
-"""The engine through which a bundle is calibrated."""
-
-_BATCH = 8
-_GOLDEN_FRAMES = 3
 _GOLDEN_TOLERANCE = 5e-3
-_PARITY_IMAGES = 16
 # Positive and finite, as the format demands.
 _NO_THRESHOLD = float(np.finfo(np.float32).max)
 
@@ -76,9 +71,13 @@ def fit_classifier_bundle(
             well, or the checkpoint is of another training.
         DivergedError: The loss became NaN or infinite.
         ResourceError: Memory or disk would not suffice.
-        ParityError: The exported classifier does not score like its reference.
+        MissingExtraError: The engine of the precision is not installed.
+        EngineError: It refuses the network.
+        ParityError: The exported classifier does not score like its reference, or that in 8 bits not like the one in floats.
     """
     bundles.require_free(out)
+    if options.precision != "fp32":
+        quantised_precision(options.precision)
     if options.checkpoint is not None:
         require_place(options.checkpoint)
     size_px = image_size(options)
@@ -106,7 +105,8 @@ def fit_classifier_bundle(
     with torch_threads(options.threads):
         network = open_network(fitted, options, say)
         fit = _Fit(fitted, held_out, anomalies, network, options, say)
-        return bundles.write(out, *fit.payload())
+        made = fit.fitted()
+        return bundles.write(out, made.manifest, *made.payload)
 
 
 class _Fit:
@@ -132,57 +132,34 @@ class _Fit:
         self._stored = projections.stored(kind, input_dimension=depth, dimension=dimension, seed=options.seed)
         self._matrix = None if self._stored is None else projections.expand(kind, self._stored, depth)
 
-    def payload(
-        self,
-    ) -> tuple[facts.ClassifierManifest, bytes, dict[str, npt.NDArray[np.generic]], list[bundles.Golden]]:
-        """Everything that a bundle is written from."""
+    def fitted(self) -> FittedClassifier:
+        """The classifier in the precision that was asked for."""
         head = self._head()
         features = self._compose(self._matrix, () if head is None else layers_of(head))
         manifest = self._draft(has_head=head is not None)
-        learnt = self._deep_features(features, manifest, self._fitted, "fitting")
-        statistics = fit_classes(
-            learnt, self._fitted.labels, self._fitted.classes, self._options.statistics, threads=self._options.threads
+        reference = reference_of(*self._reference_features(), self._matrix, head)
+        options, images = self._options, ClassImages(self._fitted, self._held_out)
+        fitted = fit_precision(
+            features,
+            manifest,
+            images,
+            reference,
+            options.statistics,
+            projection=self._stored,
+            threads=options.threads,
+            say=self._say,
         )
-        if statistics.shrunk:
-            self._say(f"{statistics.shrunk} classes have no more images than features; their covariances are shrunk")
-        name, deep_features = self._reference_features()
-        reference = reference_of(name, deep_features, self._matrix, head)
-        scores: dict[facts.ScoreKind, Floats] = {}
-        reports: list[facts.Report] = []
-        golden: list[bundles.Golden] = []
-        for kind in manifest.classifier.scores:
-            of_kind = manifest.with_map(kind)
-            with ClassifierScorer(
-                features,
-                of_kind,
-                statistics.gaussians,
-                statistics.thresholds,
-                backend=BACKEND,
-                threads=self._options.threads,
-            ) as scorer:
-                frames = [self._held_out.images[index] for index in self._spread(_PARITY_IMAGES)]
-                model = classifier_parity.ReferenceScores(
-                    reference,
-                    learnt,
-                    self._fitted.labels,
-                    self._options.statistics,
-                    statistics.added,
-                    manifest.input,
-                    kind,
-                )
-                tolerance = classifier_parity.TOLERANCES[self._options.statistics.factors]
-                reports.append(parity.check(scorer, model, frames, tolerance=tolerance))
-                scores[kind] = self._scores(scorer, kind)
-                golden = golden or [bundles.Golden(frame, *scorer(frame)) for frame in frames[:_GOLDEN_FRAMES]]
-            self._say(
-                f"{kind}: scores equal {model.name} within {reports[-1]['relative_error_max']:.1e} (relative), on {len(frames)} "
-                "held-out images"
+        if options.precision != "fp32":
+            floats = FloatClassifier(features, fitted.manifest, self._stored, fitted.scores, fitted.labels)
+            fitted = fit_classifier_variant(
+                quantised_precision(options.precision),
+                floats,
+                images,
+                options.statistics,
+                threads=options.threads,
+                say=self._say,
             )
-        tensors = gaussian_tensors(statistics.gaussians) | {"class_thresholds": statistics.thresholds}
-        tensors |= {facts.score_tensor(kind): np.sort(of_kind) for kind, of_kind in scores.items()}
-        if self._stored is not None:
-            tensors["projection"] = self._stored
-        return self._calibrated(manifest, scores, reports), features, tensors, golden
+        return fitted
 
     def _head(self) -> SecondHead | None:
         """The second head, trained on deep features as the device will have them, before any projection."""
@@ -195,8 +172,8 @@ class _Fit:
         head = SecondHead(draft.projection.dimension, seed=self._options.seed)
         train_second_head(
             head,
-            self._deep_features(features, draft, self._fitted, "second head, classes"),
-            self._deep_features(features, draft, self._anomalies, "second head, others"),
+            deep_features(features, draft, self._fitted, "second head, classes", threads=self._options.threads),
+            deep_features(features, draft, self._anomalies, "second head, others", threads=self._options.threads),
             TrainingOptions(
                 loss="binary-cross-entropy",
                 epochs=self._options.head_epochs,
@@ -217,47 +194,12 @@ class _Fit:
             head=layers,
         )
 
-    def _deep_features(
-        self, features: bytes, manifest: facts.ClassifierManifest, images: ImageSet, label: str
-    ) -> Floats:
-        """Deep features, float32 (N, d), as the file gives them."""
-        found = np.empty((len(images), manifest.projection.dimension), np.float32)
-        with self._extractor(features, manifest, _BATCH) as extractor:
-            for index in progress(range(len(images)), label=label):
-                extractor.load(index % _BATCH, images.images[index])
-                if index % _BATCH == _BATCH - 1 or index == len(images) - 1:
-                    start = index - index % _BATCH
-                    found[start : index + 1] = extractor.run()[0][: index + 1 - start, :, 0, 0]
-        return found
-
-    def _extractor(self, features: bytes, manifest: facts.ClassifierManifest, batch: int) -> FeatureExtractor:
-        return FeatureExtractor(
-            features,
-            manifest.input,
-            manifest.network,
-            manifest.output_channels,
-            backend=BACKEND,
-            threads=self._options.threads,
-            batch=batch,
-            needed=[FEATURES],
-        )
-
     def _reference_features(self) -> tuple[str, DeepFeatures]:
         if self._network.module is not None:
             return "torch features in float64", in_torch(self._network.module)
         draft = self._draft(has_head=False, projected=False)
-        return "the exported graph's features", in_engine(self._extractor(self._compose(None, ()), draft, 1))
-
-    def _scores(self, scorer: ClassifierScorer, kind: str) -> Floats:
-        held_out = self._held_out.images
-        return np.array(
-            [scorer(held_out[index])[0] for index in progress(range(len(self._held_out)), label=f"calibrating {kind}")],
-            np.float32,
-        )
-
-    def _spread(self, count: int) -> list[int]:
-        """Numbers of so many held-out images at most, spread evenly."""
-        return evenly(range(len(self._held_out)), count)
+        extractor = extractor_of_classes(self._compose(None, ()), draft, threads=self._options.threads)
+        return "the exported graph's features", in_engine(extractor)
 
     def _draft(self, *, has_head: bool, projected: bool = True) -> facts.ClassifierManifest:
         """All that is known before the first held-out image is scored: thresholds that no score reaches, no parity."""
@@ -321,23 +263,6 @@ class _Fit:
                 best_epoch=network.best_epoch,
                 head_images=len(self._anomalies) if has_head and self._anomalies is not None else None,
             ),
-        )
-
-    def _calibrated(
-        self,
-        manifest: facts.ClassifierManifest,
-        scores: dict[facts.ScoreKind, Floats],
-        reports: Sequence[facts.Report],
-    ) -> facts.ClassifierManifest:
-        rate, fact = self._options.false_reject_rate, manifest.classifier
-        thresholds = {
-            kind: facts.MapThreshold(score=conformal.threshold(of_kind, rate)) for kind, of_kind in scores.items()
-        }
-        return msgspec.structs.replace(
-            manifest,
-            threshold=msgspec.structs.replace(manifest.threshold, score=thresholds[fact.score].score),
-            classifier=msgspec.structs.replace(fact, scores=thresholds),
-            parity=joined(reports),
         )
 
 

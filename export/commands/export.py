@@ -1,8 +1,8 @@
 """Makes more of a bundle: a further precision of its network, a TensorRT engine, or one ONNX file for other runtimes.
 
 --precision P --images GOOD_DIR writes a new bundle that also holds the network in P, with statistics, threshold and golden
-frames of its own. GOOD_DIR is the folder that the bundle was fitted on: the images are split as they were. What is written
-scores like the float detector, or nothing is written (exit 1).
+frames of its own. GOOD_DIR is the folder that the bundle was fitted on (of a classifier, the images of its classes, as for `flawline
+fit`): the images are split as they were. What is written scores like the float detector, or nothing is written (exit 1).
 
 --to engine builds the network for TensorRT on the GPU of this machine, for up to --batch frames at once. Without --out it goes
 into the cache, where `--backend tensorrt` finds it, which builds what it does not find.
@@ -19,13 +19,16 @@ own; with --precision, of a network that the bundle holds. It must score like th
 import argparse
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from flawline.calibration.statistics import FactorType
 from flawline.calibration.woodbury import Form
 from flawline.export.options import default_threads
 from flawline.runtime.commands.options import add_map
 from flawline.runtime.precisions import PRECISIONS
+
+if TYPE_CHECKING:
+    from flawline.runtime.bundle import Bundle
 
 # Options, by name, that say nothing to what --to asks for.
 _NEEDLESS = {
@@ -110,7 +113,7 @@ def _add(options: argparse.Namespace) -> int:
     from flawline.calibration.web_pieces import read_pieces
     from flawline.export.addition import add_precision
     from flawline.export.labelled import read_labelled
-    from flawline.runtime.bundle import read
+    from flawline.runtime.bundle import ClassifierManifest, read
     from flawline.runtime.errors import InputError
     from flawline.runtime.images import list_images
 
@@ -122,7 +125,10 @@ def _add(options: argparse.Namespace) -> int:
         )
     if options.out is None:
         raise InputError(f"--precision {options.precision} needs --out, the bundle to make")
-    web = read(options.bundle).padim.web
+    opened = read(options.bundle)
+    if isinstance(opened.manifest, ClassifierManifest):
+        return _added(_add_to_classifier(opened, options), options)
+    web = opened.padim.web
     if web is not None:
         flat_field = read_flat_field(options.flat_field)
         require_same_flat_field(web, flat_field, options.bundle)
@@ -141,6 +147,28 @@ def _add(options: argparse.Namespace) -> int:
         threads=options.threads,
         say=_say,
     )
+    return _added(bundle, options)
+
+
+def _add_to_classifier(bundle: "Bundle", options: argparse.Namespace) -> "Bundle":
+    from flawline.export.classifier_addition import add_classifier_precision
+    from flawline.runtime.errors import InputError
+
+    for name in ("flat_field", "form", "labelled", "skip_bad"):
+        if getattr(options, name):
+            raise InputError(f"--{name.replace('_', '-')} does not go with the bundle of a classifier")
+    return add_classifier_precision(
+        bundle,
+        options.precision,
+        Path(options.images),
+        options.out,
+        factors=options.factors,
+        threads=options.threads,
+        say=_say,
+    )
+
+
+def _added(bundle: "Bundle", options: argparse.Namespace) -> int:
     added = bundle.select(options.precision).manifest
     text = (
         f"{bundle.path}: {', '.join(bundle.precisions)}, {bundle.total_bytes / 1e6:.1f} MB, bundle {bundle.hash[:12]}; "

@@ -29,7 +29,8 @@ on (saliency), is anomalous:
 
 center-loss: a classifier that also says when an image is of none of its classes. It is trained with cross-entropy and center
 loss on a folder with a folder per class (or an .npz file, or IDX files); then each class is modelled by a Gaussian of the deep
-features, beyond which an image is none of it. --anomalies trains a second head with images of no class:
+features, beyond which an image is none of it. --anomalies trains a second head with images of no class. --precision int8 (or one of
+the other two in 8 bits) quantises the network after that and models the classes again:
 
   flawline fit classes/ --out sorter.flaw --detector center-loss
   flawline fit mnist.npz --out digits.flaw --detector center-loss --center-weight 1 --anomalies others/
@@ -73,7 +74,10 @@ _SHARED: dict[str, tuple[str, ...]] = {
     "components": ("padim", "pca-pse"),
     "image_size": (*_OF_FOLDERS, "center-loss"),
     **dict.fromkeys(
-        ("weights", "mean", "std", "dimension", "projection", "epsilon", "epsilon_relative", "shrinkage", "factors"),
+        (
+            *("weights", "mean", "std", "dimension", "projection", "precision"),
+            *("epsilon", "epsilon_relative", "shrinkage", "factors"),
+        ),
         ("padim", "center-loss"),
     ),
     **dict.fromkeys(
