@@ -115,12 +115,17 @@ def _claims(found: Sequence[Claim]) -> Iterator[str]:
         for one in found
     ]
     yield table(("claim", "positives", "paper", "here (experiments by comma, seeds by slash)", "verdict"), rows)
-    apart = [one for one in found if one.reason]
+    by_reason: dict[str, list[Claim]] = {}
+    for one in found:
+        if one.reason:
+            by_reason.setdefault(one.reason, []).append(one)
     yield ""
-    if not apart:
+    if not by_reason:
         yield "Every claim is as in the paper."
         return
     yield "Why, as far as the numbers show it (first seed):"
-    for one in apart:
-        positives = "" if one.positive is None else f" ({one.positive} as positives)"
-        yield f"- {one.title}{positives}: {one.verdict}. {one.reason}."
+    for reason, apart in by_reason.items():
+        for one in apart:
+            positives = "" if one.positive is None else f" ({one.positive} as positives)"
+            yield f"- {one.title}{positives}: {one.verdict}"
+        yield f"  {reason}"
