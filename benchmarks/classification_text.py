@@ -17,7 +17,7 @@ def classifier_text(manifest: ClassifierManifest, found: ClassifierEvaluation) -
     none = f", {found.others} of none of them ({_listed(others)})" if others else ""
     lines = [
         f"{manifest.network.name}, {len(manifest.classifier.classes)} classes, score {manifest.kind}",
-        f"{found.images} images: {images} of {len(found.kinds) - len(others)} classes{none}",
+        f"{found.images} images: {images} of {_counted(len(found.correct))}{none}",
     ]
     if found.absent:
         lines.append(f"no images of {_listed(found.absent)}: nothing here is about these classes")
@@ -74,6 +74,10 @@ def _agreements(every: Agreement, accepted: Agreement | None) -> list[tuple[str,
         row("accuracy", "accuracy", ".4f"),
         row("macro F1", "macro_f1", ".4f"),
     ]
+
+
+def _counted(classes: int) -> str:
+    return f"{classes} class{'es' * (classes > 1)}"
 
 
 def _listed(names: Sequence[str]) -> str:

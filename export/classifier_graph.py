@@ -58,14 +58,16 @@ def export_classifier(classifier: Classifier) -> FeatureGraph:
         classifier: Trained; put into inference form.
 
     Returns:
-        The graph: float32 (N, channels, height, width), normalised, to `features` and `logits`, maps of one position. The
+        The graph: float32 (N, channels of the mean, height, width), normalised, to `features` and `logits`, maps of one position. The
         same for the same weights.
     """
     from flawline.export.backbone import trace
     from flawline.export.classifier_module import AtOnePosition
 
     shape = classifier.image_shape
-    model = trace(AtOnePosition(classifier).cpu(), shape, [FEATURES, LOGITS], title=classifier.title)
+    # Of a network in colour that learnt from grey images, the graph gives its one channel to all three.
+    traced = shape._replace(channels=len(classifier.mean))
+    model = trace(AtOnePosition(classifier).cpu(), traced, [FEATURES, LOGITS], title=classifier.title)
     return cut(model, [FEATURES, LOGITS], shape.height, shape.width, origin=classifier.title)
 
 
