@@ -1,8 +1,10 @@
 """Which engine `auto` takes for a bundle."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 from flawline.__main__ import main
@@ -11,6 +13,7 @@ from flawline.runtime import bundle as bundles
 from flawline.runtime.backends import installed, selection
 from flawline.runtime.engines import fastest_engine, try_engines
 from flawline.runtime.extras import LazyModule
+from tests.runtime import reconstructions
 
 MISSING = LazyModule("openvino_that_is_not_there", "pip install 'flawline[openvino]'")
 
@@ -98,6 +101,64 @@ def test_verify_names_what_it_tried_and_what_not(
     assert capsys.readouterr().out.endswith("\nVERIFIED in fp32 on onnxruntime; not tried: --precision fp16\n")
     assert main(["verify", str(path), "--backend", "onnxruntime", "--precision", "fp16"]) == 0
     assert capsys.readouterr().out.endswith("\nVERIFIED in fp16 on onnxruntime; not tried: --precision fp32\n")
+
+
+def with_saliency(*nodes: onnx.NodeProto, size: tuple[int, int] = reconstructions.SIZE) -> bytes:
+    """A network of a reconstruction whose saliency goes through further nodes, from "plain" to "saliency"."""
+    model = onnx.load_from_string(reconstructions.graph(size=size))
+    (last,) = (node for node in model.graph.node if node.output[0] == "saliency")
+    last.output[0] = "plain"
+    model.graph.node.extend(nodes)
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    return model.SerializeToString()
+
+
+def test_an_engine_that_cannot_make_the_map_that_is_asked_for_is_not_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An operator of ONNX Runtime's own, which adds nothing.
+    node = onnx.helper.make_node("SampleOp", ["plain"], ["saliency"], domain="com.microsoft")
+    bundle = reconstructions.reconstruction_bundle(tmp_path / "made.flaw", features=with_saliency(node))
+    # As where OpenVINO is the clearly faster one.
+    monkeypatch.setattr(selection, "_CLEARLY_FASTER", 1e9)
+    assert fastest_engine(bundle.with_map("error"), threads=1) == "openvino"
+    candidates = {candidate.name: candidate for candidate in try_engines(bundle.with_map("saliency"), threads=1)}
+    assert candidates["onnxruntime"].verdict == "chosen"
+    assert candidates["openvino"].verdict == "refused"
+    assert "SampleOp" in candidates["openvino"].detail
+    with Detector.open(bundle.path, map="saliency") as detector:
+        assert detector.backend == "onnxruntime"
+
+
+def test_an_engine_whose_scores_by_the_map_that_is_asked_for_are_not_finite_is_not_chosen(tmp_path: Path) -> None:
+    # -plain - 1 has no logarithm.
+    negated = onnx.helper.make_node("Neg", ["plain"], ["negative"])
+    below = onnx.helper.make_node("Sub", ["negative", "share"], ["below"])
+    logarithm = onnx.helper.make_node("Log", ["below"], ["saliency"])
+    features = with_saliency(negated, below, logarithm)
+    bundle = reconstructions.reconstruction_bundle(tmp_path / "made.flaw", features=features)
+    assert fastest_engine(bundle, threads=1) in installed()
+    with pytest.raises(EngineError, match="the score is nan"):
+        fastest_engine(bundle.with_map("saliency"), threads=1)
+
+
+def test_engines_are_timed_at_the_map_that_is_asked_for(tmp_path: Path) -> None:
+    # Work for the saliency alone: a hundred sines of every pixel.
+    names = ["plain", *(f"sine{index}" for index in range(99)), "saliency"]
+    nodes = [onnx.helper.make_node("Sin", [source], [target]) for source, target in itertools.pairwise(names)]
+    size = (192, 160)
+    bundle = reconstructions.reconstruction_bundle(
+        tmp_path / "made.flaw", size=size, features=with_saliency(*nodes, size=size)
+    )
+    times = {
+        kind: next(
+            candidate.milliseconds
+            for candidate in try_engines(bundle.with_map(kind), threads=1)
+            if candidate.name == "onnxruntime"
+        )
+        for kind in ("error", "saliency")
+    }
+    assert times["saliency"] > 3 * times["error"]
 
 
 @pytest.fixture
