@@ -204,7 +204,7 @@ class _Fit:
     def _draft(self, *, has_head: bool, projected: bool = True) -> facts.ClassifierManifest:
         """All that is known before the first held-out image is scored: thresholds that no score reaches, no parity."""
         options, network = self._options, self._network
-        size_px = image_size(options)
+        size_px, stored = image_size(options), self._fitted.stored_size or (None, None)
         none_yet = facts.MapThreshold(score=_NO_THRESHOLD)
         kinds: tuple[facts.ScoreKind, ...] = ("mahalanobis", "head") if has_head else ("mahalanobis",)
         names = (FEATURES, LOGITS, HEAD)[: 2 + has_head]
@@ -216,6 +216,8 @@ class _Fit:
                 width=size_px,
                 channels=self._fitted.channels,
                 interpolation=self._fitted.interpolation,
+                source_height=stored[0],
+                source_width=stored[1],
             ),
             network=facts.Network(
                 name=network.name,

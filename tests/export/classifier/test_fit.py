@@ -76,6 +76,7 @@ def test_the_manifest_says_what_was_made(fitted: tuple[Bundle, list[str], Kept])
         20,
     )
     assert (manifest.gaussian.tie, manifest.gaussian.count) == ("class", 4)
+    assert (manifest.input.source_height, manifest.input.source_width) == (28, 28)
     assert (manifest.network.name, manifest.network.layers) == ("lenet", ["fc2"])
     assert manifest.fit.images + manifest.fit.calibration_images == 480
     assert manifest.threshold.score == fact.scores["mahalanobis"].score
