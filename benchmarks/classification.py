@@ -14,6 +14,7 @@ from flawline.benchmarks.evaluation import KindResult
 from flawline.runtime import Detector
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import list_images, read_image
+from flawline.runtime.plain_text import plain
 
 Bools = NDArray[np.bool_]
 _SHOWN = 10
@@ -258,4 +259,4 @@ def _kind(name: str, chosen: Bools, other: Bools, scores: NDArray[np.float64], r
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return ", ".join(plain(name) for name in names[:_SHOWN]) + more

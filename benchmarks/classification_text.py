@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from flawline.benchmarks.classification import Agreement, ClassifierEvaluation
 from flawline.benchmarks.tables import table
 from flawline.runtime.bundle import ClassifierManifest
+from flawline.runtime.plain_text import plain
 
 _CONFUSIONS = 5
 _NAMES = 10
@@ -16,7 +17,7 @@ def classifier_text(manifest: ClassifierManifest, found: ClassifierEvaluation) -
     others = [kind.kind for kind in found.kinds if kind.kind not in found.correct]
     none = f", {found.others} of none of them ({_listed(others)})" if others else ""
     lines = [
-        f"{manifest.network.name}, {len(manifest.classifier.classes)} classes, score {manifest.kind}",
+        f"{plain(manifest.network.name)}, {len(manifest.classifier.classes)} classes, score {manifest.kind}",
         f"{found.images} images: {images} of {_counted(len(found.correct))}{none}",
     ]
     if found.absent:
@@ -24,7 +25,9 @@ def classifier_text(manifest: ClassifierManifest, found: ClassifierEvaluation) -
     lines += ["", table(("", "all", "accepted"), _agreements(found.every, found.accepted))]
     named = [pair for pair in found.confusions if pair.images > 1][:_CONFUSIONS]
     if named:
-        pairs = ", ".join(f"{one.kind} for {one.taken_for} ({one.images} of {one.of})" for one in named)
+        pairs = ", ".join(
+            f"{plain(one.kind)} for {plain(one.taken_for)} ({one.images} of {one.of})" for one in named
+        )
         lines += ["", f"most often confused: {pairs}"]
     lines.append("")
     if found.novelty is None:
@@ -48,7 +51,7 @@ def classifier_text(manifest: ClassifierManifest, found: ClassifierEvaluation) -
         lines.append("the network has random weights: it measures time, these accuracies mean nothing")
     rows = [
         (
-            kind.kind,
+            plain(kind.kind),
             kind.images,
             found.correct.get(kind.kind, ""),
             kind.rejected,
@@ -82,4 +85,4 @@ def _counted(classes: int) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    return ", ".join(names[:_NAMES]) + more
+    return ", ".join(plain(name) for name in names[:_NAMES]) + more

@@ -107,6 +107,27 @@ def test_confusions_classes_and_folders_are_told(
     assert f"({9 / found['images']:.1%} of the images)" in text
 
 
+def test_the_name_of_a_class_or_folder_reaches_no_terminal_unescaped(
+    labelled: tuple[Path, Folders], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    red = {name: f"{name}\x1b[31m\n" for name in CLASSES}
+    path = classifier_bundle(tmp_path / "red.flaw", classifier={"classes": list(red.values())}).path
+    root = tmp_path / "images"
+    for name in ("washer", "bolt", "coin"):
+        shutil.copytree(labelled[0] / "test" / name, root / "test" / (red.get(name) or "coin\x1b[32m"))
+    assert main(["evaluate", str(path), str(root)]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "no images of nut\\x1b[31m\\n:" in out
+    assert "washer\\x1b[31m\\n for bolt\\x1b[31m\\n (3 of" in out
+    assert "(coin\\x1b[32m)" in out
+    assert "\nwasher\\x1b[31m\\n " in out
+    assert main(["evaluate", str(path), str(labelled[0])]) == 2
+    err = capsys.readouterr().err
+    assert ("\x1b" in err, err.count("\n")) == (False, 1)
+    assert "bolt\\x1b[31m\\n, nut" in err
+
+
 def test_without_other_images_there_is_no_auroc_and_a_line_says_so(
     sorter: Path, labelled: tuple[Path, Folders], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
