@@ -25,9 +25,7 @@ def classifier_text(manifest: ClassifierManifest, found: ClassifierEvaluation) -
     lines += ["", table(("", "all", "accepted"), _agreements(found.every, found.accepted))]
     named = [pair for pair in found.confusions if pair.images > 1][:_CONFUSIONS]
     if named:
-        pairs = ", ".join(
-            f"{plain(one.kind)} for {plain(one.taken_for)} ({one.images} of {one.of})" for one in named
-        )
+        pairs = ", ".join(f"{plain(one.kind)} for {plain(one.taken_for)} ({one.images} of {one.of})" for one in named)
         lines += ["", f"most often confused: {pairs}"]
     lines.append("")
     if found.novelty is None:
