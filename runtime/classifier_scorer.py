@@ -79,6 +79,8 @@ class ClassifierScorer(FrameScorer):
                 raise FlawlineError(f"the network gave NaN or infinite {name}")
         distances, relative = self._distances[:count], self._relative[:count]
         mahalanobis(features[:, None], self._gaussians, distances, threads=self._threads)
+        if not np.isfinite(distances).all():
+            raise FlawlineError("the features gave NaN or infinite distances to classes")
         np.divide(distances, self._thresholds, out=relative)
         probabilities = self._largest_probabilities(logits)
         anomalous = _probabilities(heads[0][:, 0]) if heads else None

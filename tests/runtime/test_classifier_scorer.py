@@ -164,6 +164,22 @@ def test_numbers_that_are_none_are_refused(constant: str, value: np.ndarray, mes
         detector(random_frames(1)[0])
 
 
+@pytest.mark.filterwarnings("ignore:overflow|invalid value")
+@pytest.mark.parametrize("kind", ["mahalanobis", "head"])
+@pytest.mark.parametrize(("name", "value"), [("scales", 3e38), ("means", 3e38)])
+def test_distances_that_are_no_numbers_are_refused_whatever_the_score(
+    name: str, value: float, kind: str, tmp_path: Path
+) -> None:
+    changed = {name: classifiers.statistics()[name].copy()}
+    changed[name][1] = value
+    path = classifier_bundle(tmp_path / "bundle", tensors=changed).path
+    with (
+        Detector.open(path, backend="onnxruntime", map=kind) as detector,
+        pytest.raises(FlawlineError, match="the features gave NaN or infinite distances to classes"),
+    ):
+        detector(random_frames(1)[0])
+
+
 def test_a_head_may_be_as_sure_as_it_likes(tmp_path: Path) -> None:
     features = with_constant(classifiers.graph(), "to_head", np.full((1, 4, 1, 1), -100, np.float32))
     path = classifier_bundle(tmp_path / "bundle", features=features).path
