@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -259,7 +259,8 @@ class _Folder:
 def _forget_pages(mapping: mmap.mmap) -> None:
     """Takes the pages of a file out of this process's memory until they are read again, from the page cache as a rule."""
     if hasattr(mmap, "MADV_DONTNEED"):  # not on every system
-        mapping.madvise(mmap.MADV_DONTNEED)
+        with suppress(OSError):  # of a program that locked its memory: the pages stay
+            mapping.madvise(mmap.MADV_DONTNEED)
 
 
 @contextmanager

@@ -402,3 +402,20 @@ def test_grey_golden_frame_in_a_colour_bundle_is_refused(
     reseal(written.path)
     with pytest.raises(BundleError, match=r"frame\.0 is of shape \(4, 5\); expected \(height, width, 3\)"):
         bundle.read(written.path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is locked by Linux's mlockall")
+def test_a_program_that_locked_its_memory_reads_a_bundle(written: bundle.Bundle) -> None:
+    script = f"""
+import ctypes, os, sys
+from flawline.runtime import bundle
+MCL_FUTURE = 2
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.mlockall(MCL_FUTURE):
+    sys.exit("not locked: " + os.strerror(ctypes.get_errno()))
+print(bundle.read({str(written.path)!r}).hash)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    if done.stderr.startswith("not locked: "):
+        pytest.skip(f"this process may not lock its memory: {done.stderr.strip()}")
+    assert (done.stdout, done.returncode) == (f"{written.hash}\n", 0), done.stderr
