@@ -22,6 +22,7 @@ class ClassifierDescription:
     Attributes:
         name: Name on the command line, in bundles and in checkpoints.
         paper: Where it is from.
+        features: How many deep features it gives.
         side_px: Default height and width of its images.
         stride: Heights and widths are multiples of it, in pixels; None where they are what they are.
         epochs: Default of a training, at most.
@@ -31,6 +32,7 @@ class ClassifierDescription:
 
     name: str
     paper: str
+    features: int
     side_px: int
     stride: int | None
     epochs: int
@@ -44,6 +46,7 @@ CLASSIFIERS = {
         ClassifierDescription(
             name="lenet",
             paper="LeCun et al., Gradient-based learning applied to document recognition, 1998",
+            features=84,
             side_px=28,
             stride=None,
             epochs=10,
@@ -53,6 +56,7 @@ CLASSIFIERS = {
         ClassifierDescription(
             name="efficientnet-b0",
             paper="Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, 2019",
+            features=1280,
             side_px=224,
             stride=32,
             epochs=30,
@@ -61,6 +65,19 @@ CLASSIFIERS = {
         ),
     )
 }
+
+
+def require_side(name: str, side_px: int) -> None:
+    """Refuses a height and width that does not fit a network, one of `CLASSIFIERS`.
+
+    Raises:
+        InputError: It does not.
+    """
+    description = CLASSIFIERS[name]
+    if description.stride is None and side_px != description.side_px:
+        raise InputError(f"images of {side_px} px for {name}; expected {description.side_px} px")
+    if description.stride is not None and (side_px < description.stride or side_px % description.stride):
+        raise InputError(f"images of {side_px} px for {name}; expected a multiple of {description.stride} px")
 
 
 def build_classifier(
@@ -94,16 +111,12 @@ def build_classifier(
     """
     if name not in CLASSIFIERS:
         raise InputError(f"classifier {name}: expected one of {', '.join(CLASSIFIERS)}")
-    description = CLASSIFIERS[name]
     if not 2 <= classes <= MOST_CLASSES:
         raise InputError(f"a classifier of {classes} classes; expected 2 to {MOST_CLASSES}")
     if channels not in (1, 3):
         raise InputError(f"images of {channels} channels; expected 1 (grey) or 3 (RGB)")
-    side = description.side_px if side_px is None else side_px
-    if description.stride is None and side != description.side_px:
-        raise InputError(f"images of {side} px for {name}; expected {description.side_px} px")
-    if description.stride is not None and (side < description.stride or side % description.stride):
-        raise InputError(f"images of {side} px for {name}; expected a multiple of {description.stride} px")
+    side = CLASSIFIERS[name].side_px if side_px is None else side_px
+    require_side(name, side)
     try:
         import torch
     except ImportError as error:

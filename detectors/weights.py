@@ -81,6 +81,18 @@ _READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
+def require_weights(path: Path) -> None:
+    """Refuses what is no file of weights by its name, before anything of it is read.
+
+    Raises:
+        InputError: It is missing, or of another ending.
+    """
+    if path.suffix not in _READERS:
+        raise InputError(f"weights {path.name}: expected a file ending in {', '.join(_READERS)}, or `{RANDOM}`")
+    if not path.is_file():
+        raise InputError(f"weights {path}: no such file")
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """Reads a state dict, whatever network it is of.
 
@@ -90,10 +102,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: The file is missing, unreadable, executes code on loading, or holds something else.
     """
-    if path.suffix not in _READERS:
-        raise InputError(f"weights {path.name}: expected a file ending in {', '.join(_READERS)}, or `{RANDOM}`")
-    if not path.is_file():
-        raise InputError(f"weights {path}: no such file")
+    require_weights(path)
     try:
         state = _READERS[path.suffix](path)
     except pickle.UnpicklingError as error:

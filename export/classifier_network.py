@@ -8,9 +8,8 @@ import numpy as np
 from flawline.calibration.labelled_images import LabelledImages
 from flawline.detectors import NETWORKS
 from flawline.detectors.classifier_training import train_classifier
-from flawline.detectors.classifiers import CLASSIFIERS, build_classifier
+from flawline.detectors.classifiers import build_classifier
 from flawline.detectors.training_images import ArrayImages
-from flawline.detectors.training_options import TrainingOptions
 from flawline.export.classifier_graph import export_classifier, load_classifier
 from flawline.export.classifier_options import ClassifierOptions
 from flawline.export.feature_graph import FeatureGraph
@@ -52,13 +51,6 @@ class ClassifierNetwork(NamedTuple):
     best_epoch: int | None = None
 
 
-def image_size(options: ClassifierOptions) -> int:
-    """Height and width of the network's input, px."""
-    if options.image_size is not None:
-        return options.image_size
-    return 224 if options.from_file else CLASSIFIERS[options.network].side_px
-
-
 def open_network(images: LabelledImages, options: ClassifierOptions, say: Say) -> ClassifierNetwork:
     """Trains the network that the options name, or reads it.
 
@@ -78,13 +70,14 @@ def open_network(images: LabelledImages, options: ClassifierOptions, say: Say) -
 
 def _from_file(images: LabelledImages, options: ClassifierOptions) -> ClassifierNetwork:
     assert options.layer is not None, "the options refuse a file without its layer"
-    path, size_px = Path(options.network), image_size(options)
+    path, size_px = Path(options.network), options.side_px
     graph = load_classifier(path, options.layer, size_px, size_px)
     if graph.channels[1] != len(images.classes):
         raise InputError(
             f"network {path.name} gives logits of {graph.channels[1]} classes, the images are of {len(images.classes)}; "
             "expected equal numbers, the folders in the order of the logits"
         )
+    options.require_dimension(graph.channels[0])
     imagenet = NETWORKS["resnet18"]
     return ClassifierNetwork(
         graph,
@@ -97,25 +90,15 @@ def _from_file(images: LabelledImages, options: ClassifierOptions) -> Classifier
 
 
 def _trained(images: LabelledImages, options: ClassifierOptions, say: Say) -> ClassifierNetwork:
-    description = CLASSIFIERS[options.network]
     network, record = build_classifier(
         options.network,
         len(images.classes),
         channels=images.channels,
-        side_px=options.image_size,
+        side_px=options.side_px,
         seed=options.seed,
-        weights=options.weights,
+        weights=options.weights_file,
     )
-    training = TrainingOptions(
-        loss="cross-entropy",
-        center_weight=options.center_weight,
-        epochs=options.epochs or description.epochs,
-        batch_size=options.batch_size or description.batch_size,
-        learning_rate=options.learning_rate or description.learning_rate,
-        patience=options.patience,
-        validation_share=options.validation_share,
-        seed=options.seed,
-    )
+    training = options.training
     begun = "fresh weights" if record.random else record.origin
     say(f"training: {network.architecture}, from {begun}; loss {training.loss_title}; at most {training.epochs} epochs")
     pixels = ArrayImages(images.images.stacked(), fingerprint=images.fingerprint)

@@ -20,7 +20,7 @@ from flawline.detectors.checkpoint import require_place
 from flawline.detectors.classifier_training import train_second_head
 from flawline.detectors.second_head import SecondHead
 from flawline.detectors.torch_threads import torch_threads
-from flawline.detectors.training_options import TrainingOptions
+from flawline.detectors.weights import require_weights
 from flawline.export.classifier_fitting import (
     ClassImages,
     FittedClassifier,
@@ -30,7 +30,7 @@ from flawline.export.classifier_fitting import (
 )
 from flawline.export.classifier_graph import FEATURES, HEAD, LOGITS, Layer, compose_classifier
 from flawline.export.classifier_module import layers_of
-from flawline.export.classifier_network import ClassifierNetwork, image_size, open_network
+from flawline.export.classifier_network import ClassifierNetwork, open_network
 from flawline.export.classifier_options import ClassifierOptions
 from flawline.export.classifier_reference import DeepFeatures, in_engine, in_torch, reference_of
 from flawline.export.classifier_variants import FloatClassifier, fit_classifier_variant, quantised_precision
@@ -80,7 +80,9 @@ def fit_classifier_bundle(
         quantised_precision(options.precision)
     if options.checkpoint is not None:
         require_place(options.checkpoint)
-    size_px = image_size(options)
+    if options.weights_file is not None:
+        require_weights(options.weights_file)
+    size_px = options.side_px
     images = read_labelled_images(data, size_px)
     anomalies = (
         None
@@ -124,7 +126,7 @@ class _Fit:
         self._fitted, self._held_out, self._anomalies = fitted, held_out, anomalies
         self._network, self._options, self._say = network, options, say
         depth = network.graph.channels[0]
-        kind: projections.Kind = "none" if options.dimension is None else options.projection
+        kind: projections.Kind = "none" if options.dimension is None else options.projection or "orthogonal"
         dimension = depth if options.dimension is None else options.dimension
         self._projection = facts.Projection(
             kind=kind, seed=options.seed, input_dimension=depth, dimension=dimension, generator=projections.GENERATOR
@@ -174,13 +176,7 @@ class _Fit:
             head,
             deep_features(features, draft, self._fitted, "second head, classes", threads=self._options.threads),
             deep_features(features, draft, self._anomalies, "second head, others", threads=self._options.threads),
-            TrainingOptions(
-                loss="binary-cross-entropy",
-                epochs=self._options.head_epochs,
-                patience=self._options.patience,
-                validation_share=self._options.validation_share,
-                seed=self._options.seed,
-            ),
+            self._options.head_training,
         )
         return head
 
@@ -204,7 +200,7 @@ class _Fit:
     def _draft(self, *, has_head: bool, projected: bool = True) -> facts.ClassifierManifest:
         """All that is known before the first held-out image is scored: thresholds that no score reaches, no parity."""
         options, network = self._options, self._network
-        size_px, stored = image_size(options), self._fitted.stored_size or (None, None)
+        size_px, stored = options.side_px, self._fitted.stored_size or (None, None)
         none_yet = facts.MapThreshold(score=_NO_THRESHOLD)
         kinds: tuple[facts.ScoreKind, ...] = ("mahalanobis", "head") if has_head else ("mahalanobis",)
         names = (FEATURES, LOGITS, HEAD)[: 2 + has_head]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flawline.calibration.class_statistics import ClassOptions
-from flawline.export.classifier_options import ClassifierOptions
+from flawline.export.classifier_options import CENTER_WEIGHT, HEAD_EPOCHS, ClassifierOptions
 from flawline.export.commands.options import chosen
 from flawline.export.fitting import Say
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 def add_classifier(parser: argparse.ArgumentParser) -> None:
     """Declares the options. None has a default here, so that one that was given is told from one that was not."""
-    default = ClassifierOptions()
     group = parser.add_argument_group(
         "classifiers",
         "with --detector center-loss: GOOD_DIR has a folder per class, or is an .npz file or a folder of IDX files",
@@ -25,7 +24,7 @@ def add_classifier(parser: argparse.ArgumentParser) -> None:
         "--center-weight",
         metavar="L",
         type=float,
-        help=f"lambda, how much the center loss counts beside cross-entropy; 0 for none (default: {default.center_weight:g})",
+        help=f"lambda, how much the center loss counts beside cross-entropy; 0 for none (default: {CENTER_WEIGHT:g})",
     )
     group.add_argument(
         "--percentile",
@@ -41,7 +40,7 @@ def add_classifier(parser: argparse.ArgumentParser) -> None:
         help="images of none of the classes, with which a second head is trained; it is one more score, `--map head`",
     )
     group.add_argument(
-        "--head-epochs", metavar="N", type=int, help=f"of the second head, at most (default: {default.head_epochs})"
+        "--head-epochs", metavar="N", type=int, help=f"of the second head, at most (default: {HEAD_EPOCHS})"
     )
 
 
