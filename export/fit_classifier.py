@@ -265,7 +265,13 @@ class _Fit:
 
 
 def _require_apart(images: LabelledImages, anomalies: ImageSet) -> None:
-    """Refuses images of no class that are images of a class as well."""
+    """Refuses images of no class that are of another mode than those of the classes, or images of a class as well."""
+    if anomalies.channels != images.channels:
+        modes = {1: "grey", 3: "in colour"}
+        raise InputError(
+            f"{anomalies.names[0]}, of no class, is {modes[anomalies.channels]}; {images.names[0]} is "
+            f"{modes[images.channels]}: expected all images to be alike"
+        )
     found = duplicates(images, anomalies)
     if found:
         of_class, anomaly = found[0]

@@ -99,3 +99,15 @@ def test_weights_of_another_network_are_one_line(
     np.savez(weights, stem=np.zeros(3, np.float32))
     assert fit(archive, tmp_path / "a.flaw", "--weights", weights) == 2
     assert "stem has no place in" in only_line(capsys)
+
+
+def test_anomalies_of_another_mode_are_named_before_training(
+    archive: Path, others: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(others) as grey:
+        np.savez(tmp_path / "colour.npz", images=np.repeat(grey["x_train"][:10, ..., None], 3, axis=3))
+    assert fit(archive, tmp_path / "a.flaw", "--anomalies", tmp_path / "colour.npz") == 2
+    captured = capsys.readouterr().err
+    assert "colour.npz: train image 0, of no class, is in colour" in captured
+    assert "digits.npz: train image 0 is grey: expected all images to be alike" in captured
+    assert "training:" not in captured
