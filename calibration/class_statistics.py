@@ -3,7 +3,10 @@
 Source: the semi-supervised test of "Anomaly Detection in Image Datasets Using Convolutional Neural Networks, Center Loss,
 and Mahalanobis Distance" (2021), section II: mean and covariance per class, and as threshold the 97.5th percentile of the
 distances of the class's own images. Center loss draws a class together and ReLU leaves features at 0, so that covariances
-are small in some directions and nothing in others: what is added to them is relative to the mean feature variance.
+are small in some directions and nothing in others: what is added to them is relative to the mean feature variance. Beyond the
+paper, every covariance is shrunk by the share that an estimator finds, which is small for a class of many images. Without it
+a class of hardly more images than features has a covariance in which some directions are all but nothing by chance, and the
+images that it was fitted to are far nearer to it than any other image of the class.
 """
 
 import math
@@ -20,6 +23,8 @@ from flawline.runtime.errors import InputError
 from flawline.runtime.kernels import Gaussians, mahalanobis
 
 PERCENTILE = 97.5
+FEW_IMAGES = 2
+"""Per feature: the threshold of a class of fewer is too small."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +35,7 @@ class ClassOptions:
         percentile: Of a class's own distances that is its threshold, between 0 and 100.
         epsilon: Regularisation of every covariance.
         epsilon_relative: Whether epsilon is relative to the mean feature variance, over all classes and features.
-        shrinkage: By what the covariance of a class with no more images than features is shrunk; others stay as they are.
+        shrinkage: What finds how far the covariance of each class is shrunk.
         factors: Type of the stored factors. Those of a few classes are small, and directions in which ReLU leaves nothing
             make float16 coarse; for a thousand classes it is half of much.
     """
@@ -58,13 +63,14 @@ class ClassStatistics:
     Attributes:
         gaussians: Of K outputs: output c is the distance to class c.
         thresholds: float32 (K,), positive: farther than that is beyond the class.
-        shrunk: How many of the covariances were shrunk.
+        small: How many classes have fewer images than `FEW_IMAGES` per feature. An image that was fitted is nearer to such a
+            class than its other images are, so that the threshold, which is of fitted images, is too small.
         added: What was added to the diagonal of each.
     """
 
     gaussians: Gaussians
     thresholds: npt.NDArray[np.float32]
-    shrunk: int
+    small: int
     added: float
 
 
@@ -97,10 +103,8 @@ def fit_classes(
     added = regularisation_of(variance, options.epsilon, relative=options.epsilon_relative)
     packed = empty_factors(count, dimension, None, FACTOR_DTYPES[options.factors])
     means = np.empty((count, 1, dimension), np.float32)
-    shrunk = 0
     for index, own in enumerate(members):
         mean, covariance = class_moments(own, options)
-        shrunk += len(own) <= dimension
         one = packed_factors(covariance[None], added, packed.factors.dtype)
         means[index, 0], packed.factors[index], packed.scales[index] = mean, one.factors[0], one.scales[0]
         if packed.row_scales is not None and one.row_scales is not None:
@@ -122,19 +126,19 @@ def fit_classes(
     for name, threshold in zip(classes, thresholds, strict=True):
         if not threshold > 0:
             raise InputError(f"the images of class '{name}' have the same features; expected images that differ")
-    return ClassStatistics(gaussians, thresholds, shrunk, added)
+    small = sum(len(own) < FEW_IMAGES * dimension for own in members)
+    return ClassStatistics(gaussians, thresholds, small, added)
 
 
 def class_moments(
     features: npt.NDArray[np.floating], options: ClassOptions
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean, float64 (d,), and covariance, float64 (d, d), of the features of one class, (n, d): unbiased, or shrunk."""
+    """Mean, float64 (d,), and shrunk covariance, float64 (d, d), of the features of one class, (n, d)."""
     exact = features.astype(np.float64)
     mean = exact.mean(axis=0)
     centred = exact - mean
     covariance = centred.T @ centred / (len(exact) - 1)
-    if len(exact) <= exact.shape[1]:
-        shrink(covariance, estimated_share(options.shrinkage, exact))
+    shrink(covariance, estimated_share(options.shrinkage, exact))
     return mean, covariance
 
 

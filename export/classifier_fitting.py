@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flawline.calibration import conformal
-from flawline.calibration.class_statistics import ClassOptions, fit_classes
+from flawline.calibration.class_statistics import FEW_IMAGES, ClassOptions, fit_classes
 from flawline.calibration.labelled_images import ImageSet, LabelledImages
 from flawline.export import fidelity, parity
 from flawline.export.classifier_graph import FEATURES
@@ -89,8 +89,11 @@ def fit_precision(
     fitted, held_out = images
     learnt = deep_features(features, manifest, fitted, "fitting", threads=threads)
     statistics = fit_classes(learnt, fitted.labels, fitted.classes, options, threads=threads)
-    if statistics.shrunk:
-        say(f"{statistics.shrunk} classes have no more images than features; their covariances are shrunk")
+    if statistics.small:
+        say(
+            f"{statistics.small} of {len(fitted.classes)} classes have fewer than {FEW_IMAGES} images per feature: their own "
+            "thresholds are of images that were fitted themselves, and so too small"
+        )
     frames = [held_out.images[index] for index in evenly(range(len(held_out)), _PARITY_IMAGES)]
     scores: dict[facts.ScoreKind, Floats] = {}
     labels: list[str] = []

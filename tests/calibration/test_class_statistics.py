@@ -85,19 +85,41 @@ def test_an_image_scores_above_1_where_it_is_beyond_every_class():
     np.testing.assert_array_equal(class_scores(found.gaussians, found.thresholds, strange) > 1, beyond)
 
 
-def test_a_class_of_fewer_images_than_features_is_shrunk_and_others_are_not():
-    features, labels = drawn(counts=(60, 8, 13), dimension=12)
+def test_classes_of_few_images_are_shrunk_and_counted():
+    features, labels = drawn(counts=(60, 8, 23), dimension=12)
     found = fit_classes(features, labels, NAMES, ClassOptions(factors="fp32", epsilon=1e-6))
-    assert found.shrunk == 1
-    expected = textbook(features, labels, 0, found.added)
+    assert found.small == 2
     got = mahalanobis(features[:, None], found.gaussians)
-    np.testing.assert_allclose(got[:, 0], expected, rtol=1e-2)
-    np.testing.assert_allclose(got[:, 1], textbook(features, labels, 1, found.added), rtol=1e-2)
+    for index in range(3):
+        expected = textbook(features, labels, index, found.added)
+        np.testing.assert_allclose(got[:, index], expected, rtol=1e-2)
     # Without shrinkage eight images would leave directions in which epsilon alone decides.
     own = features[labels == 1].astype(np.float64)
     inverse = np.linalg.inv(np.cov(own.T) + found.added * np.eye(12))
     z = features[labels != 1] - own.mean(axis=0)
     assert np.median(np.sqrt(np.einsum("ni,ij,nj->n", z, inverse, z))) > 100 * np.median(got[labels != 1, 1])
+
+
+def test_one_image_more_than_features_is_no_cliff():
+    generator, dimension = np.random.default_rng(1), 40
+    mix = generator.standard_normal((dimension, dimension)) / np.sqrt(dimension) * np.geomspace(1, 0.05, dimension)
+    beyond = []
+    for count in (dimension, dimension + 1, 2 * dimension, 50 * dimension):
+        own = generator.standard_normal((2 * count + 1000, dimension)) @ mix
+        own[count : 2 * count] += 3
+        features, fresh = own[: 2 * count].astype(np.float32), own[2 * count :].astype(np.float32)
+        found = fit_classes(features, np.repeat([0, 1], count), NAMES[:2])
+        beyond.append(np.mean(class_scores(found.gaussians, found.thresholds, fresh) > 1))
+    assert beyond == sorted(beyond, reverse=True)
+    assert beyond[0] - beyond[1] < 0.1
+    assert beyond[-1] < 0.05
+
+
+def test_many_images_are_hardly_shrunk():
+    own = np.random.default_rng(2).standard_normal((20000, 12)) * np.geomspace(1, 5, 12)
+    mean, covariance = class_moments(own, ClassOptions())
+    np.testing.assert_array_equal(mean, own.mean(axis=0))
+    np.testing.assert_allclose(covariance, np.cov(own.T), rtol=1e-2, atol=1e-4 * 25)
 
 
 @pytest.mark.parametrize(
