@@ -37,6 +37,7 @@ LOGITS = "logits"
 HEAD = "head"
 NETWORK = "network/"
 """What the names of all that the network computes begin with."""
+_SAME_VALUES = ("Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Cast")
 
 
 class Layer(NamedTuple):
@@ -81,25 +82,46 @@ def load_classifier(path: Path, layer: str, height: int, width: int) -> FeatureG
         width: Of the input, in pixels.
 
     Raises:
-        InputError: The file is not such a network, or computes no such tensor.
+        InputError: The file is not such a network, or computes no such tensor; or it is a map of many positions, or the logits.
     """
     model = read_network(path)
     if len(model.graph.output) != 1:
         names = ", ".join(value.name for value in model.graph.output) or "none"
         raise InputError(f"network {path.name} has the outputs {names}; expected one, the logits of the classes")
+    logits, same = _logits(model.graph)
+    if layer in same:
+        raise InputError(
+            f"network {path.name}: tensor {layer} is the logits or their softmax; expected the deep features, which the last "
+            "layer makes logits of"
+        )
     nodes = Nodes()
     shape = nodes.constant("flawline/one_position", np.array((0, -1, 1, 1), np.int64))
-    for tensor, name in ((layer, FEATURES), (_before_softmax(model.graph), LOGITS)):
+    for tensor, name in ((layer, FEATURES), (logits, LOGITS)):
         nodes.add("Reshape", [tensor, shape], f"flawline/{name}")
     extended: ModelProto = onnx.ModelProto()
     extended.CopyFrom(model)
     known = {name for node in model.graph.node for name in node.output}
-    if layer in known:
-        extended.graph.node.extend(nodes.nodes)
-        extended.graph.initializer.extend(nodes.constants)
-    # Where the layer is unknown, cutting says which there are.
-    tensors = [f"flawline/{name}" for name in (FEATURES, LOGITS)] if layer in known else [layer]
-    return cut(extended, tensors, height, width, origin=path.name)
+    if layer not in known:
+        # Cutting says which there are.
+        return cut(extended, [layer], height, width, origin=path.name)
+    extended.graph.node.extend(nodes.nodes)
+    extended.graph.initializer.extend(nodes.constants)
+    graph = cut(extended, [f"flawline/{name}" for name in (FEATURES, LOGITS)], height, width, origin=path.name)
+    _require_vector(graph.model, layer, path.name)
+    return graph
+
+
+def _require_vector(model: ModelProto, layer: str, origin: str) -> None:
+    """Refuses a map of many positions, whose every value would become a feature of its own."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    for value in inferred.graph.value_info:
+        if value.name == layer:
+            shape = [dim.dim_value or dim.dim_param or "?" for dim in value.type.tensor_type.shape.dim]
+            if any(length != 1 for length in shape[2:]):
+                raise InputError(
+                    f"network {origin}: tensor {layer} has the shape ({', '.join(map(str, shape))}), many positions; expected "
+                    "(N, d) or (N, d, 1, 1), such as the tensor behind the pooling"
+                )
 
 
 def compose_classifier(
@@ -212,10 +234,17 @@ def _connect(
     return nodes.add("Conv", inputs, output, kernel_shape=(1, 1))
 
 
-def _before_softmax(graph: GraphProto) -> str:
-    """The tensor with the logits: what the only output is computed from if that is a softmax."""
+def _logits(graph: GraphProto) -> tuple[str, set[str]]:
+    """The tensor with the logits, and all that hold the same: the only output is they, or their softmax, in whatever form."""
+    made_by = {name: node for node in graph.node for name in node.output}
     output: str = graph.output[0].name
-    for node in graph.node:
-        if output in node.output and node.op_type == "Softmax":
-            return str(node.input[0])
-    return output
+    logits, tensor, same, in_softmax = output, output, {output}, False
+    while (node := made_by.get(tensor)) is not None:
+        softmax = node.op_type == "Softmax" and not in_softmax
+        if not (softmax or node.op_type in _SAME_VALUES) or not node.input or node.input[0] in same:
+            break
+        tensor = str(node.input[0])
+        same.add(tensor)
+        if softmax:
+            logits, in_softmax = tensor, True
+    return logits, same
