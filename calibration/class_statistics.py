@@ -93,7 +93,7 @@ def fit_classes(
 
     Raises:
         InputError: There is one class only, a class has one image or none, a label is out of range, features are not
-            finite or do not vary, or a covariance is singular.
+            finite, do not vary, or are too large or small for float32, or a covariance is singular.
     """
     options = options or ClassOptions()
     count, dimension = len(classes), features.shape[1]
@@ -116,16 +116,12 @@ def fit_classes(
         assignment=np.arange(count, dtype=np.int32),
         row_scales=None if packed.row_scales is None else packed.row_scales[:, None],
     )
-    thresholds = np.array(
-        [
-            np.percentile(own_distances(gaussians, index, own, threads=threads), options.percentile)
-            for index, own in enumerate(members)
-        ],
-        np.float32,
-    )
-    for name, threshold in zip(classes, thresholds, strict=True):
-        if not threshold > 0:
-            raise InputError(f"the images of class '{name}' have the same features; expected images that differ")
+    thresholds = np.empty(count, np.float32)
+    for index, own in enumerate(members):
+        distances = own_distances(gaussians, index, own, threads=threads)
+        thresholds[index] = np.percentile(distances, options.percentile) if np.isfinite(distances).all() else np.inf
+        if not 0 < thresholds[index] < np.inf:
+            raise _no_threshold(classes[index], own)
     small = sum(len(own) < FEW_IMAGES * dimension for own in members)
     return ClassStatistics(gaussians, thresholds, small, added)
 
@@ -171,6 +167,15 @@ def class_scores(
     """
     distances = mahalanobis(np.ascontiguousarray(features)[:, None], gaussians, threads=threads)
     return np.asarray((distances / thresholds).min(axis=1), np.float32)
+
+
+def _no_threshold(name: str, own: npt.NDArray[np.float32]) -> InputError:
+    if (own == own[0]).all():
+        return InputError(f"the images of class '{name}' have the same features; expected images that differ")
+    return InputError(
+        f"the features of class '{name}' reach {np.abs(own).max():.3g}; expected numbers whose squares neither overflow nor "
+        "underflow float32: scale what the network gives"
+    )
 
 
 def _check(

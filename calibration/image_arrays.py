@@ -72,8 +72,10 @@ def _npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> npt.N
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(file)
         needed_bytes = math.prod(shape) * dtype.itemsize
+        if dtype.hasobject:
+            raise InputError(f"{path}: {member.filename!a} holds Python objects, which are not read; expected numbers")
         # Before anything is allocated by what the header says.
-        if dtype.hasobject or needed_bytes != member.file_size - file.tell():
+        if needed_bytes != member.file_size - file.tell():
             raise InputError(f"{path}: {member.filename!a} announces {dtype} {shape}, which is not what it holds")
     memory.require(needed_bytes, f"{path}: {member.filename!a}", "take fewer images")
     with archive.open(member) as file:

@@ -86,10 +86,16 @@ def split_classes(
     rest = np.delete(np.arange(len(labels)), first)
     second = rest[np.unique(labels[order][rest], return_index=True)[1]]
     spare = np.delete(order, np.concatenate((first, second)))
+    if not len(spare):
+        raise InputError(
+            f"{len(labels)} images of {len(first)} classes; expected at least {2 * len(first) + 1}: two of each class to fit "
+            "and 1 held out for the threshold"
+        )
     if not needed <= wanted <= len(spare):
         raise InputError(
             f"{len(labels)} images of {len(first)} classes and a false-reject rate of {false_reject_rate:g}, which needs "
-            f"{needed} held-out images; {wanted} were to be held out and two of each class must remain to fit"
+            f"{needed} held-out images; {wanted} were to be held out and two of each class must remain to fit; "
+            + _smallest_rate(wanted, len(spare), needed)
         )
     held_out = np.zeros(len(labels), bool)
     held_out[spare[:wanted]] = True
@@ -122,12 +128,16 @@ def _refuse(images: int, wanted: int, spare: int, false_reject_rate: float, need
             f"{images} good images; expected at least {MINIMUM_FIT_IMAGES + 1}: {MINIMUM_FIT_IMAGES} to fit and 1 held "
             "out for the threshold"
         )
-    possible = min(max(wanted, 1), spare) if wanted < needed else spare
     raise InputError(
         f"{images} good images and a false-reject rate of {false_reject_rate:g}, which needs {needed} held-out images; "
-        f"{wanted} were to be held out and {MINIMUM_FIT_IMAGES} must remain to fit; the smallest rate that can be had "
-        f"is {1 / (possible + 1):.4g} (--false-reject-rate)"
+        f"{wanted} were to be held out and {MINIMUM_FIT_IMAGES} must remain to fit; "
+        + _smallest_rate(wanted, spare, needed)
     )
+
+
+def _smallest_rate(wanted: int, spare: int, needed: int) -> str:
+    possible = min(max(wanted, 1), spare) if wanted < needed else spare
+    return f"the smallest rate that can be had is {1 / (possible + 1):.4g} (--false-reject-rate)"
 
 
 def group_numbers(images: Sequence[Path], group_by: str) -> npt.NDArray[np.int64]:

@@ -135,6 +135,12 @@ def test_many_images_are_hardly_shrunk():
             lambda features, labels: (np.where(labels[:, None] == 1, np.float32(2), features), labels, NAMES),
             "the images of class 'nut' have the same features",
         ),
+        (
+            lambda features, labels: (features * np.float32(1e20), labels, NAMES),
+            r"the features of class 'bolt' reach .*e\+2.; expected numbers whose squares neither overflow",
+        ),
+        (lambda features, labels: (features * np.float32(1e18), labels, NAMES), "squares neither overflow"),
+        (lambda features, labels: (features * np.float32(1e-25), labels, NAMES), r"reach .*e-2.; expected .*underflow"),
     ],
 )
 def test_features_and_labels_that_say_nothing_are_refused(change, message):

@@ -1,8 +1,9 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from flawline.calibration.split import draw, split
+from flawline.calibration.split import draw, split, split_classes
 from flawline.runtime import InputError
 
 IMAGES = [Path(f"part{i // 4:02}_shot{i % 4}.png") for i in range(100)]
@@ -49,6 +50,23 @@ def test_too_few_images_are_refused_with_what_can_be_had(count, rate, message):
 
 def test_the_smallest_rate_that_is_named_is_granted():
     assert len(take(IMAGES[:10], rate=0.125)[1]) == 7
+
+
+@pytest.mark.parametrize(("count", "wanted", "rate"), [(40, None, "0.027"), (40, 9, "0.1"), (40, 90, "0.027")])
+def test_the_smallest_rate_that_is_named_is_granted_to_classes(count, wanted, rate):
+    labels = np.arange(count) % 2
+    with pytest.raises(
+        InputError, match=rf"smallest rate that can be had is {rate}\d* \(--false-reject-rate\)"
+    ) as info:
+        split_classes(labels, false_reject_rate=0.001, calibration_images=wanted, seed=0)
+    named = float(str(info.value).split(" is ")[-1].split()[0]) + 1e-4
+    held_out = split_classes(labels, false_reject_rate=named, calibration_images=min(wanted or 36, 36), seed=0)[1]
+    assert len(held_out) == round(1 / named - 1)
+
+
+def test_two_images_of_each_class_leave_none_to_hold_out():
+    with pytest.raises(InputError, match="4 images of 2 classes; expected at least 5: two of each class to fit"):
+        split_classes(np.array([0, 1, 1, 0]), false_reject_rate=0.5, calibration_images=None, seed=0)
 
 
 def test_a_split_that_leaves_nothing_to_fit_is_refused():
