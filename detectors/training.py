@@ -45,11 +45,15 @@ class TrainingResult:
         epochs: Mean training loss and mean validation loss of each epoch, those before a resumption included.
         best_epoch: Number, from 1, of the epoch with the lowest validation loss, whose weights the network has now.
         stopped_early: Whether patience ran out before the epochs did.
+        fitted: Images that it learnt from.
+        held_out: Images for validation.
     """
 
     epochs: tuple[tuple[float, float], ...]
     best_epoch: int
     stopped_early: bool
+    fitted: int
+    held_out: int
 
 
 class DivergedError(FlawlineError):
@@ -104,7 +108,13 @@ def train(
     finally:
         network.eval()
     network.load_state_dict(training.best)
-    return TrainingResult(tuple(training.losses), training.best_epoch, training.patience_ran_out)
+    return TrainingResult(
+        tuple(training.losses),
+        training.best_epoch,
+        training.patience_ran_out,
+        fitted=len(training.fitted),
+        held_out=len(training.held_out),
+    )
 
 
 def _what_is_left(training: _Training, checkpoint: Path | None) -> str:
@@ -166,12 +176,13 @@ class _Training:
         network.to(self._device)
         self._objective = objective
         objective.terms.to(self._device)
-        if groups is not None:
-            self._fingerprint += f" in groups {hashlib.sha256(groups.tobytes()).hexdigest()}"
         # The first epoch is 1: the number 0 is that of the split.
-        self._fitted, self._held_out = validation_split(
+        self.fitted, self.held_out = validation_split(
             len(images), options.validation_share, groups, _generator(options.seed, 0)
         )
+        if groups is not None:
+            # Of the division itself: gone on with another, it would learn from what stops it.
+            self._fingerprint += f" with validation on {hashlib.sha256(self.held_out.tobytes()).hexdigest()}"
         self._optimizer = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
         self.losses: list[tuple[float, float]] = []
         self.best = _copy(network)
@@ -191,7 +202,7 @@ class _Training:
 
     @property
     def steps_left(self) -> int:
-        per_epoch = sum(1 for _ in self._batches(self._fitted))
+        per_epoch = sum(1 for _ in self._batches(self.fitted))
         return per_epoch * max(0, self._options.epochs - len(self.losses))
 
     @property
@@ -235,7 +246,7 @@ class _Training:
         torch.manual_seed(int(generator.integers(1 << 63)))
         self._network.train()
         total = 0.0
-        for indices in self._batches(generator.permutation(self._fitted)):
+        for indices in self._batches(generator.permutation(self.fitted)):
             self._optimizer.zero_grad()
             loss = self._batch_loss(indices)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -247,11 +258,11 @@ class _Training:
             tick()
         self._network.eval()
         with torch.no_grad():
-            batches = self._batches(self._held_out)
+            batches = self._batches(self.held_out)
             validation = sum(self._batch_loss(indices).item() * len(indices) for indices in batches)
         if not math.isfinite(validation):
             raise FloatingPointError(f"the validation loss became {validation} in epoch {number}")
-        self.losses.append((total / len(self._fitted), validation / len(self._held_out)))
+        self.losses.append((total / len(self.fitted), validation / len(self.held_out)))
         if self.best_epoch == number:
             self.best = _copy(self._network)
 

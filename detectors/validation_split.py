@@ -11,11 +11,14 @@ Indices = npt.NDArray[np.int64]
 def validation_split(
     count: int, share: float, groups: npt.NDArray[np.int64] | None, generator: np.random.Generator
 ) -> tuple[Indices, Indices]:
-    """Draws whole groups at random until the share of the images is reached.
+    """Draws whole groups at random, each only if the number held out comes nearer to the share by it.
+
+    So groups of 2 images and more may give less than the share. Where none would come nearer, the smallest is held out. Never
+    are more than half of the images, unless the share is.
 
     Args:
         count: Images N.
-        share: Of them that is held out for validation, at least.
+        share: Of them that is held out for validation.
         groups: int64 (N,), the number of the group of each image; every image is its own group if None.
         generator: Shuffles the groups.
 
@@ -32,8 +35,7 @@ def validation_split(
     names, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     order = generator.permutation(len(names))
     wanted = round(count * share)
-    drawn = order[: int(np.searchsorted(np.cumsum(sizes[order]), wanted)) + 1] if wanted else order[:0]
-    is_held_out = np.isin(group, drawn)
+    is_held_out = np.isin(group, _drawn(order, sizes, wanted) if wanted else order[:0])
     fitted, held_out = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
     if len(held_out) < 1 or len(fitted) < 2:
         of_groups = "" if len(names) == count else f" of {len(names)} groups"
@@ -42,3 +44,12 @@ def validation_split(
             "to train on"
         )
     return fitted, held_out
+
+
+def _drawn(order: Indices, sizes: Indices, wanted: int) -> Indices:
+    drawn, held_out, most = [], 0, max(wanted, sizes.sum() // 2)
+    for name, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
+        if held_out + size - wanted < wanted - held_out and held_out + size <= most:
+            drawn.append(name)
+            held_out += size
+    return np.array(drawn) if drawn else order[[np.argmin(sizes[order])]]

@@ -115,8 +115,8 @@ def _describe(result: TrainingResult, options: AutoencoderOptions) -> str:
     count, best = len(result.epochs), result.best_epoch
     training, validation = result.epochs[best - 1]
     line = (
-        f"trained {count} {'epoch' if count == 1 else 'epochs'}; weights are those of epoch {best}: loss {training:.3g}, on "
-        f"validation images {validation:.3g}"
+        f"trained {count} {'epoch' if count == 1 else 'epochs'} on {result.fitted} images; weights are those of epoch {best}: loss {training:.3g}, on "
+        f"{result.held_out} for validation {validation:.3g}"
     )
     if result.stopped_early:
         return f"{line}; {options.patience} epochs since then were no better"

@@ -225,6 +225,22 @@ def test_checkpoint_of_another_training_is_refused(
     assert path.read_bytes() == before
 
 
+def test_groups_go_on_with_the_images_of_the_validation_they_had(digits: Digits, tmp_path: Path) -> None:
+    images = ArrayImages(digits[0][:40])
+    network = build_autoencoder("fully-connected", 28, 28, bottleneck=4)
+    path = tmp_path / "run.pt"
+
+    def divided(groups: npt.NDArray[np.int64], epochs: int) -> TrainingResult:
+        return train(network, images, TrainingOptions(epochs=epochs), groups=groups, checkpoint=path)
+
+    tens = np.repeat(np.arange(4), 10)
+    first = divided(np.repeat([0, 1], [37, 3]), 1)
+    assert (first.fitted, first.held_out) == (37, 3)
+    with pytest.raises(InputError, match=r"is of data .* with validation on"):
+        divided(tens, 2)
+    assert len(divided(np.repeat([7, 2], [37, 3]), 2).epochs) == 2
+
+
 def test_checkpoint_of_another_loss_is_refused(tmp_path: Path) -> None:
     network = build_autoencoder("fully-connected", 8, 8, bottleneck=4)
     contract = {"loss": TrainingOptions(loss="pse", sigma=0.5).loss_title}

@@ -18,8 +18,44 @@ def test_a_group_is_on_one_side(seed: int, share: float) -> None:
     fitted, held_out = validation_split(200, share, groups, generator(seed))
     assert not set(groups[fitted]) & set(groups[held_out])
     np.testing.assert_array_equal(np.sort(np.concatenate((fitted, held_out))), np.arange(200))
-    largest = np.bincount(groups).max()
-    assert 200 * share <= len(held_out) < 200 * share + largest
+    # A group that comes less near is passed over, and one that comes nearer from beyond is the last.
+    assert abs(len(held_out) - 200 * share) <= np.bincount(groups).max() / 2
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_group_that_would_overshoot_by_far_is_passed_over(seed: int) -> None:
+    groups = np.repeat(np.arange(11), [900, *[10] * 10])
+    fitted, held_out = validation_split(1000, 0.1, groups, generator(seed))
+    np.testing.assert_array_equal(fitted, np.arange(900))
+    np.testing.assert_array_equal(held_out, np.arange(900, 1000))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_where_every_group_overshoots_the_smallest_is_held_out(seed: int) -> None:
+    groups = np.repeat(np.arange(3), [30, 25, 45])
+    fitted, held_out = validation_split(100, 0.1, groups, generator(seed))
+    np.testing.assert_array_equal(held_out, np.arange(30, 55))
+    assert len(fitted) == 75
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_fewer_are_held_out_rather_than_far_more(seed: int) -> None:
+    groups = np.repeat(np.arange(2), [22, 1])
+    _, held_out = validation_split(23, 0.1, groups, generator(seed))
+    np.testing.assert_array_equal(held_out, [22])
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("sizes", [(6, 2, 2), (1, 9), (7, 1, 1, 1), (5, 5)], ids=str)
+def test_no_more_than_half_are_held_out(seed: int, sizes: tuple[int, ...]) -> None:
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    _, held_out = validation_split(10, 0.4, groups, generator(seed))
+    assert 1 <= len(held_out) <= 5
+
+
+def test_more_than_half_are_held_out_where_that_is_the_share() -> None:
+    fitted, held_out = validation_split(10, 0.8, np.repeat(np.arange(5), 2), generator())
+    assert (len(fitted), len(held_out)) == (2, 8)
 
 
 def test_without_groups_it_is_the_first_of_a_permutation() -> None:

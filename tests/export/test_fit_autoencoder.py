@@ -49,7 +49,10 @@ def test_bundle_says_what_was_trained_and_scores_like_torch_in_float64(
     assert manifest.fit.images + manifest.fit.calibration_images == 60
     assert manifest.parity["reference"] == "torch in float64"
     assert manifest.parity["relative_error_max"] <= TOLERANCES["pse"]
-    assert any(line.startswith(f"trained 4 epochs; weights are those of epoch {facts.best_epoch}") for line in lines)
+    fitted, held_out = manifest.fit.images - round(manifest.fit.images / 10), round(manifest.fit.images / 10)
+    (told,) = [line for line in lines if line.startswith("trained 4 epochs")]
+    assert f"4 epochs on {fitted} images; weights are those of epoch {facts.best_epoch}: loss" in told
+    assert f", on {held_out} for validation " in told
 
 
 def test_every_map_tells_other_digits_from_those_it_was_trained_on(

@@ -55,7 +55,7 @@ def dots(count: int) -> Images:
 
 
 def study(normal: Images, novel: Images) -> tuple[SeedResult, Examples]:
-    training = TrainingResult(((0.02, 0.02),), 1, stopped_early=True)
+    training = TrainingResult(((0.02, 0.02),), 1, stopped_early=True, fitted=9, held_out=1)
     tested = {"normal": normal, "novel": novel}
     return measured(shift(), training, tested, StudyOptions(threads=1, pictured=2), seed=0, images=10)
 
