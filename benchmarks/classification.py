@@ -14,6 +14,7 @@ from flawline.benchmarks.evaluation import KindResult
 from flawline.runtime import Detector
 from flawline.runtime.errors import InputError
 from flawline.runtime.images import list_images, read_image
+from flawline.runtime.map_kinds import MapKind
 from flawline.runtime.plain_text import plain
 
 Bools = NDArray[np.bool_]
@@ -95,6 +96,19 @@ class Novelty:
 
 
 @dataclass(frozen=True)
+class Beyond:
+    """Images that are beyond the threshold of every class, the paper's own verdict: they score above 1.
+
+    Attributes:
+        classes: Those of the classes.
+        others: Those of none of them.
+    """
+
+    classes: int
+    others: int
+
+
+@dataclass(frozen=True)
 class ClassifierEvaluation:
     """What a classifier is worth on one set of labelled images.
 
@@ -108,6 +122,7 @@ class ClassifierEvaluation:
         threshold: Scores above it are rejected.
         false_rejects: Images of the classes that were rejected.
         misses: Images of none of them that were passed.
+        beyond: Images that the paper's own verdict rejects; None for another score than `mahalanobis`.
         kinds: One entry per folder, classes first, in their order.
         correct: Images of each class whose class is the right one.
         absent: Classes of which there is no image.
@@ -122,6 +137,7 @@ class ClassifierEvaluation:
     threshold: float
     false_rejects: int
     misses: int
+    beyond: Beyond | None
     kinds: list[KindResult]
     correct: dict[str, int]
     absent: list[str]
@@ -184,7 +200,7 @@ def classify_items(detector: Detector, items: Sequence[Item]) -> Iterator[Classi
 
 
 def evaluate_classifier(
-    classified: Sequence[Classified], classes: Sequence[str], threshold: float
+    classified: Sequence[Classified], classes: Sequence[str], threshold: float, kind: MapKind
 ) -> ClassifierEvaluation:
     """Measures a classifier from what it said of labelled images.
 
@@ -192,6 +208,7 @@ def evaluate_classifier(
         classified: Every image once; at least one is of a class.
         classes: Names of the classes.
         threshold: The threshold that the verdicts were made with.
+        kind: Of the scores.
     """
     known = set(classes)
     other = np.array([one.item.kind not in known for one in classified], bool)
@@ -212,6 +229,7 @@ def evaluate_classifier(
         threshold=threshold,
         false_rejects=int(np.count_nonzero(rejected & ~other)),
         misses=int(np.count_nonzero(~rejected & other)),
+        beyond=_beyond(other, scores) if kind == "mahalanobis" else None,
         kinds=[_kind(name, kinds == name, other, scores, rejected) for name in names],
         correct={name: int(np.count_nonzero(right & (kinds == name))) for name in names if name in known},
         absent=[name for name in classes if name not in names],
@@ -232,6 +250,10 @@ def _confusions(classified: Sequence[Classified]) -> list[Confusion]:
     pairs = Counter((one.item.kind, one.label) for one in classified if one.item.kind != one.label)
     ordered = sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0]))
     return [Confusion(kind, taken_for, images, of_class[kind]) for (kind, taken_for), images in ordered]
+
+
+def _beyond(other: Bools, scores: NDArray[np.float64]) -> Beyond:
+    return Beyond(int(np.count_nonzero((scores > 1) & ~other)), int(np.count_nonzero((scores > 1) & other)))
 
 
 def _novelty(other: Bools, scores: NDArray[np.float64], rejected: Bools) -> Novelty:

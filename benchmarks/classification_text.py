@@ -45,6 +45,12 @@ def classifier_text(manifest: ClassifierManifest, found: ClassifierEvaluation) -
         f"threshold {found.threshold:.6g}: {found.false_rejects} of {images} images of the classes rejected "
         f"({found.false_rejects / images:.1%}; {manifest.threshold.false_reject_rate:.1%} was asked for){missed}"
     )
+    if found.beyond is not None:
+        of_none = f", {found.others - found.beyond.others} of {found.others} of none passed" if found.others else ""
+        lines.append(
+            f"threshold 1, beyond every class: {found.beyond.classes} of {images} images of the classes rejected "
+            f"({found.beyond.classes / images:.1%}){of_none}"
+        )
     if manifest.network.weights.random:
         lines.append("the network has random weights: it measures time, these accuracies mean nothing")
     rows = [

@@ -65,7 +65,7 @@ def _of_classifier(detector: Detector, manifest: ClassifierManifest, args: argpa
     classes = manifest.classifier.classes
     items = read_folders(args.dataset, classes)
     classified = list(progress(classify_items(detector, items), total=len(items), label="scoring"))
-    found = evaluate_classifier(classified, classes, detector.threshold)
+    found = evaluate_classifier(classified, classes, detector.threshold, manifest.kind)
     return _json(detector, _facts(found), classified) if args.json else classifier_text(manifest, found)
 
 
@@ -90,6 +90,7 @@ def _facts(found: ClassifierEvaluation) -> dict[str, Any]:
             "confusions": facts["confusions"],
             "correct": found.correct,
             "absent": found.absent,
+            "beyond_every_class": facts["beyond"],
             "out_of_distribution": None
             if novelty is None
             else {"prevalence": novelty.prevalence, "f1": novelty.f1, "f1_of_all": novelty.f1_of_all},

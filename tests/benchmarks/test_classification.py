@@ -66,6 +66,9 @@ def test_figures_are_those_of_their_definitions(
     assert found["average_precision"] == pytest.approx(average_precision_score(other, scores))
     assert found["false_rejects"] == int((rejected & ~other).sum())
     assert found["misses"] == int((~rejected & other).sum())
+    beyond = {"classes": int((~other & (scores > 1)).sum()), "others": int((other & (scores > 1)).sum())}
+    assert found["classification"]["beyond_every_class"] == (beyond if kind == "mahalanobis" else None)
+    assert kind == "head" or beyond["classes"] > found["false_rejects"]
     novelty = found["classification"]["out_of_distribution"]
     assert novelty["prevalence"] == pytest.approx(other.mean())
     assert novelty["f1"] == pytest.approx(f1_score(other, rejected))
@@ -105,6 +108,11 @@ def test_confusions_classes_and_folders_are_told(
     assert "no images of nut" in text
     assert f"most often confused: washer for bolt (3 of {len(folders['washer'])})" in text
     assert f"({9 / found['images']:.1%} of the images)" in text
+    beyond, of = classification["beyond_every_class"], found["images"] - 9
+    assert (
+        f"threshold 1, beyond every class: {beyond['classes']} of {of} images of the classes rejected "
+        f"({beyond['classes'] / of:.1%}), {9 - beyond['others']} of 9 of none passed" in text
+    )
 
 
 def test_the_name_of_a_class_or_folder_reaches_no_terminal_unescaped(
