@@ -53,8 +53,11 @@ def load_classifier_weights(network: Classifier, path: Path) -> WeightsRecord:
                 f"weights {path.name}: {found}, expected {name} {tuple(like.shape)} of {network.title}: another network's "
                 "weights"
             )
-        if not value.is_floating_point() or not torch.isfinite(value).all():
-            raise InputError(f"weights {path.name}: {name} holds NaN or infinity, or is of {value.dtype}")
+        # What is finite in float64 may not be where the network holds it.
+        if not value.is_floating_point() or not torch.isfinite(value.to(like.dtype)).all():
+            raise InputError(
+                f"weights {path.name}: {name} holds NaN or infinity as {like.dtype}, or is of {value.dtype}"
+            )
     network.load_state_dict(received, strict=False)
     return WeightsRecord(path.name, sha256_of(path), random=False)
 

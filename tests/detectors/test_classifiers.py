@@ -161,7 +161,11 @@ def test_weights_of_a_file_are_taken_but_for_a_layer_of_other_classes(tmp_path: 
         ({"fc3.bias": torch.tensor(1.0)}, "another network's weights"),
         ({"fc3.bias": None}, "another network's weights"),
         ({"conv1.bias": torch.full((6,), float("nan"))}, "conv1.bias holds NaN"),
-        ({"conv1.bias": torch.zeros(6, dtype=torch.int64)}, "conv1.bias holds NaN or infinity, or is of torch.int64"),
+        (
+            {"conv1.bias": torch.full((6,), 1e300, dtype=torch.float64)},
+            "conv1.bias holds NaN or infinity as torch.float32",
+        ),
+        ({"conv1.bias": torch.zeros(6, dtype=torch.int64)}, "as torch.float32, or is of torch.int64"),
     ],
 )
 def test_weights_of_another_network_are_refused(
