@@ -9,6 +9,7 @@ def check(manifest: ClassifierManifest) -> str | None:
     return (
         _check_classes(manifest.classifier)
         or _check_training(manifest.classifier)
+        or _check_head(manifest)
         or _check_map(manifest)
         or _check_variants(manifest)
         or check_projection(manifest.projection)
@@ -45,6 +46,16 @@ def _check_training(fact: Classifier) -> str | None:
         return f"classifier.best_epoch is {fact.best_epoch}; expected at most the {fact.epochs} epochs"
     if fact.head_images is not None and "head" not in fact.scores:
         return f"classifier.head_images is {fact.head_images}; expected null without a second head"
+    return None
+
+
+def _check_head(manifest: ClassifierManifest) -> str | None:
+    of = {"classifier": manifest.classifier.scores}
+    of |= {f"variants.{precision}": variant.scores for precision, variant in manifest.variants.items()}
+    for where, scores in of.items():
+        head = scores.get("head")
+        if head is not None and head.score > 1:
+            return f"{where}.scores.head.score is {head.score:g}; expected a probability, 0 to 1"
     return None
 
 

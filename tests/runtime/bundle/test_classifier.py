@@ -94,6 +94,11 @@ def test_a_field_of_wrong_type_or_range_is_refused(path: str, value: object, mes
         ("classifier__classes", ["bolt", "nut"], "3 Gaussians of 1 components; expected 2 of 1, one per class"),
         ("classifier__classes__2", "bolt", "classifier.classes names 'bolt' twice; expected every class once"),
         ("classifier__scores__mahalanobis", ..., "classifier.scores lacks 'mahalanobis'"),
+        (
+            "classifier__scores__head__score",
+            1.5,
+            r"classifier.scores.head.score is 1.5; expected a probability, 0 to 1",
+        ),
         ("classifier__scores", {}, "classifier.scores lacks 'mahalanobis'"),
         ("classifier__scores__head", ..., "classifier.head_images is 30; expected null without a second head"),
         ("classifier__loss", None, "classifier.center_weight is 0.1, classifier.loss is null; expected all of"),
