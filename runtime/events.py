@@ -81,7 +81,8 @@ class Defect(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="d
         peak: Largest anomaly score in it.
         mean: Mean anomaly score in it.
         frame_score: Anomaly score of the frame. Frames only.
-        label: Class that a classifier takes the frame for; `class` in JSON. Classifiers only, as is the next.
+        label: Class that a classifier takes the frame for; `class` in JSON. Classifiers only, as are the next two.
+        probability: Of that class, the softmax of the logits.
         nearest: Class whose Gaussian is nearest, in thresholds of that class.
         p_value: Conformal p-value of the frame's score; for a web, of the peak among the maxima of good strips.
         false_rejects_per_m: So many peaks at least as high are to be expected on a metre of good web; None if the length
@@ -111,6 +112,7 @@ class Defect(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="d
     mean: float
     frame_score: float | UnsetType = UNSET
     label: str | UnsetType = msgspec.field(default=UNSET, name="class")
+    probability: float | UnsetType = UNSET
     nearest: str | UnsetType = UNSET
     p_value: float
     false_rejects_per_m: float | UnsetType | None = UNSET

@@ -50,6 +50,7 @@ class Report:
         self._unscored_lines: Counter[str] = Counter()
         self._unscored_parts: Counter[str] = Counter()
         self._classes: Counter[str] = Counter()
+        self._is_classifier = False
 
     def received(self, lines: int) -> None:
         """Counts lines that came."""
@@ -93,7 +94,9 @@ class Report:
             self._account.rejects += 1
             self._reject(frame, result)
         if result.classification is not None:
-            self._classes[result.classification.label] += result.verdict == "good"
+            self._is_classifier = True
+            if result.verdict == "good":
+                self._classes[result.classification.label] += 1
         done_ns = time.monotonic_ns()
         self._account.latency.add(done_ns - frame.arrival_time_ns)
         self._account.time({"wait": start_ns - frame.arrival_time_ns, **timings_ns, "sinks": done_ns - scored_ns})
@@ -110,7 +113,7 @@ class Report:
             self._account.summary(ended, source, acquisition, ring),
             frames=self._frames,
             bad_frames=self._bad_frames,
-            classes=dict(self._classes.most_common()) if self._classes else UNSET,
+            classes=dict(self._classes.most_common()) if self._is_classifier else UNSET,
             lines_without_part=UNSET if empty is None else empty,
             lines_unscored=UNSET if is_grid else dict(self._unscored_lines),
             parts_unscored=UNSET if is_grid else dict(self._unscored_parts),
@@ -123,6 +126,7 @@ class Report:
         height, width = frame.pixels.shape[:2]
         whole = Region(0, 0, width, height, width * height, result.score, float(result.map.mean()))
         overlay = self._pictures.overlay(frame, result) if self._pictures is not None else None
+        found = result.classification
         for number, region in enumerate(result.regions or [whole]):
             self._account.defects += 1
             box = Box(region.x, frame.first_line + region.y, region.width, region.height)
@@ -138,8 +142,9 @@ class Report:
                     peak=region.peak,
                     mean=region.mean,
                     frame_score=result.score,
-                    label=UNSET if result.classification is None else result.classification.label,
-                    nearest=UNSET if result.classification is None else result.classification.nearest,
+                    label=UNSET if found is None else found.label,
+                    probability=UNSET if found is None else found.probability,
+                    nearest=UNSET if found is None else found.nearest,
                     p_value=result.p_value,
                     threshold=result.threshold,
                     camera_time_ns=frame.camera_time_ns,

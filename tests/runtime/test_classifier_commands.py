@@ -211,10 +211,12 @@ def test_a_stream_counts_frames_and_rejects(
         results = [detector(frame) for frame in frames]
     found = [result.classification for result in results]
     of_rejects = [one for one, result in zip(found, results, strict=True) if result.verdict == "reject"]
-    told = [(event["class"], event["nearest"]) for event in events if event["type"] == "defect"]
-    assert told == [(one.label, one.nearest) for one in of_rejects]
+    defects = [event for event in events if event["type"] == "defect"]
+    told = [(event["class"], event["probability"], event["nearest"]) for event in defects]
+    assert told == [(one.label, pytest.approx(one.probability), one.nearest) for one in of_rejects]
     passed = Counter(one.label for one, result in zip(found, results, strict=True) if result.verdict == "good")
-    assert {name: count for name, count in events[-1]["classes"].items() if count} == passed
+    assert events[-1]["classes"] == passed
+    assert {one.label for one in of_rejects} - passed.keys(), "no class of which only rejects were seen"
 
 
 @pytest.mark.parametrize(
