@@ -117,6 +117,9 @@ def fit_precision(
             f"{kind}: scores equal {model.name} within {reports[-1]['relative_error_max']:.1e} (relative), on {len(frames)} "
             "held-out images"
         )
+        if kind == "mahalanobis":
+            beyond = np.count_nonzero(scores[kind] > 1) / len(held_out)
+            say(f"beyond every class's {options.percentile:g}th percentile: {beyond:.1%} of the held-out images")
     tensors = gaussian_tensors(statistics.gaussians) | {"class_thresholds": statistics.thresholds}
     tensors |= {facts.score_tensor(kind): np.sort(of_kind) for kind, of_kind in scores.items()}
     if projection is not None:

@@ -82,6 +82,8 @@ def test_the_manifest_says_what_was_made(fitted: tuple[Bundle, list[str], Kept])
     assert manifest.threshold.score == fact.scores["mahalanobis"].score
     assert 0 < manifest.parity["relative_error_max"] <= 1e-3
     assert fitted[1][0].startswith("4 classes, 384 images to fit, 96 held out")
+    beyond = np.mean(np.asarray(fitted[0].statistics["calibration_scores.mahalanobis"]) > 1)
+    assert f"beyond every class's 97.5th percentile: {beyond:.1%} of the held-out images" in fitted[1]
 
 
 @pytest.mark.parametrize("kind", ["mahalanobis", "head"])
