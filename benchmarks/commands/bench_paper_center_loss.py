@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, what, number in (
         ("epochs", "of the classifier, at most", default.epochs),
         ("head-epochs", "of the second head, at most", default.head_epochs),
-        ("train-images", "of a set, drawn at random", default.train_images),
+        ("train-images", "of a set, drawn at random", default.train_images or "all"),
         ("seeds", "trainings of each network, each with the next seed", default.seeds),
     ):
         parser.add_argument(f"--{name}", metavar="N", type=positive, help=f"{what} (default: {number})")

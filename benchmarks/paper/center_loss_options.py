@@ -32,7 +32,7 @@ class CenterLossStudy:
     lambdas: tuple[float, ...] = (0.0, 0.01, 0.1, 1.0)
     epochs: int = 5
     head_epochs: int = 3
-    train_images: int | None = 20_000
+    train_images: int | None = None
     seed: int = 0
     seeds: int = 1
     threads: int = field(default_factory=default_threads)
