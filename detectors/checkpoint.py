@@ -12,7 +12,7 @@ import os
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,13 @@ _ARCHIVE = b"PK\x03\x04"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 # The longest value that is quoted from a file.
 _QUOTED_CHARACTERS = 200
+# Several times what a pickle takes for each, beside its name: 110 bytes, and 26.
+_BYTES_PER_TENSOR = 512
+_BYTES_PER_EPOCH = 64
+# For format, contract and keys.
+_BYTES_AROUND = 4096
+# So many may have been trained, whatever is asked for now.
+_EPOCHS = 1000
 
 
 @dataclass
@@ -103,32 +110,41 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint, contract: Contract) -> 
 
 
 def read_checkpoint(
-    path: Path, network: nn.Module, contract: Contract, *, learnt: Mapping[str, Tensor] | None = None
+    path: Path,
+    network: nn.Module,
+    contract: Contract,
+    *,
+    learnt: Mapping[str, Tensor] | None = None,
+    epochs: int = _EPOCHS,
 ) -> Checkpoint:
     """Reads a checkpoint and checks all of it against the training that is to go on.
+
+    What a hostile file takes in time and memory before it is refused is bounded by what a checkpoint of this network takes.
 
     Args:
         path: The file.
         network: Decides on names, shapes and types of the tensors; not changed.
         contract: What the training is of.
         learnt: What the loss has learnt so far, which decides likewise; nothing if None.
+        epochs: That the training is to have. A file may hold as many, and 1,000 in any case.
 
     Raises:
         InputError: The file is damaged, no checkpoint, of a newer format, or of a training of something else.
     """
-    content = _load(path)
+    state, expected = network.state_dict(), {} if learnt is None else learnt
+    parameters = dict(network.named_parameters())
+    names = [*state, *state, *expected, *(f"{name}.{moment}" for name in parameters for moment in _MOMENTS)]
+    content = _load(path, _most_bytes(names, contract, max(epochs, _EPOCHS)))
     received = content.get("format")
     if type(received) is not str:
         raise _damaged(path, "it does not say its format")
     if received != FORMAT:
         raise InputError(f"checkpoint {path}: received the format {_quoted(received)}, expected {FORMAT!a}")
     _check_contract(path, content.get("contract"), contract)
-    state = network.state_dict()
     moments = content.get("moments")
-    parameters = dict(network.named_parameters())
     if not isinstance(moments, dict) or moments.keys() != parameters.keys():
         raise _damaged(path, "the optimizer's state is not that of the network's parameters")
-    objective, expected = content.get("objective", {}), {} if learnt is None else learnt
+    objective = content.get("objective", {})
     if not isinstance(objective, dict) or objective.keys() != expected.keys():
         raise _damaged(path, "what the loss has learnt is not of this loss")
     read = Checkpoint(
@@ -150,17 +166,31 @@ def _check_storages(path: Path, read: Checkpoint) -> None:
         raise _damaged(path, "tensors of it share their memory")
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _most_bytes(names: Sequence[str], contract: Contract, epochs: int) -> int:
+    """What the pickle of a checkpoint with tensors of these names does not exceed."""
+    texts = [*names, *contract, *map(str, contract.values())]
+    around = _BYTES_AROUND + sum(len(text.encode()) for text in texts)
+    return around + _BYTES_PER_TENSOR * len(names) + _BYTES_PER_EPOCH * epochs
+
+
+def _load(path: Path, most_bytes: int) -> dict[str, Any]:
     try:
         # Before torch allocates anything by what the archive says: its members lie in it as they are.
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 raise _damaged(path, "its parts are compressed")
-            for member in members:
-                # torch finds it by its name in any case.
-                if member.filename.lower().endswith(".pkl"):
-                    check_pickle(archive.read(member))
+            # torch finds it by its name in any case, and takes an archive with another one for code.
+            pickles = [member for member in members if member.filename.lower().endswith(".pkl")]
+            if len(pickles) != 1:
+                raise _damaged(path, f"it holds {len(pickles)} pickles, not one")
+            if pickles[0].file_size > most_bytes:
+                raise _damaged(
+                    path,
+                    f"its pickle has {pickles[0].file_size} bytes; one of this network has no more than {most_bytes}",
+                )
+            with archive.open(pickles[0]) as member:
+                check_pickle(member.read(most_bytes))
         with path.open("rb") as file:
             # Where anything else comes first, torch reads that and no archive.
             if file.read(len(_ARCHIVE)) != _ARCHIVE:

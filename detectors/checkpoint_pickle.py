@@ -1,5 +1,8 @@
 """What a pickle in a checkpoint must hold to before torch may load it: nothing that takes time out of proportion to its size.
 
+The check itself takes microseconds and tens of bytes for each byte of it: its reader lets no more bytes come here than a checkpoint
+of the network may have.
+
 torch refuses code, but hashes whatever a pickle uses as a key: a tuple of a tuple twice over, forty deep, takes hours, and one
 nested deeply enough overflows the stack. What `torch.save` writes of a checkpoint is shallow, and takes up no tuple again.
 """
@@ -41,7 +44,7 @@ def check_pickle(content: bytes) -> None:
     """Refuses what would take long to load or overflow a stack; whether the rest is a checkpoint its reader says.
 
     Args:
-        content: A pickle.
+        content: A pickle, of a size that is bounded.
 
     Raises:
         ValueError: It is no pickle, its objects are nested too deeply, or one is taken up again that may be hashed and

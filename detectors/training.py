@@ -219,7 +219,13 @@ class _Training:
         }
 
     def resume(self, path: Path) -> None:
-        state = read_checkpoint(path, self._network, self._contract, learnt=self._objective.terms.state_dict())
+        state = read_checkpoint(
+            path,
+            self._network,
+            self._contract,
+            learnt=self._objective.terms.state_dict(),
+            epochs=self._options.epochs,
+        )
         self._network.load_state_dict(state.network)
         set_moments(self._network, self._optimizer, state.moments)
         self._objective.terms.load_state_dict(state.objective)

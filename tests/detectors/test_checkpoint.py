@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import pickle
+import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -288,8 +289,12 @@ def dictionary_by(key: bytes) -> bytes:
 PAIR_OF_PAIRS = b")q\x00" + b"".join(b"h" + bytes((i,)) + b"\x86q" + bytes((i + 1,)) for i in range(60))
 HOSTILE = {
     "a pair of pairs 60 deep": (PAIR_OF_PAIRS, "takes up an object again"),
-    "a tuple of a tuple": (b")" + b"\x85" * 2_000_000, "nested more than 100 deep"),
-    "the same by marks": (b"(" * 100_000 + b"t" * 100_000, "nested more than 100 deep"),
+    "a tuple of a tuple": (b")" + b"\x85" * 20_000, "nested more than 100 deep"),
+    "the same by marks": (b"(" * 10_000 + b"t" * 10_000, "nested more than 100 deep"),
+    "a tuple of many": (
+        b"(" + b")" * 500_000 + b"t",
+        r"its pickle has 500009 bytes; one of this network has no more than \d",
+    ),
     "a size of sizes": (b"ctorch\nSize\nq\x01)" + b"\x85h\x01R" * 40, "damaged or none of ours"),
     "nothing to take": (b"\x86", "it is no pickle"),
     "an unknown entry": (b"h\x09", "takes up an object again"),
@@ -303,6 +308,45 @@ def test_keys_that_could_not_be_hashed_in_time_are_refused(path: Path, name: str
     hostile(path, dictionary_by(key))
     with pytest.raises(InputError, match=message):
         read_checkpoint(path, network(0), CONTRACT)
+
+
+@pytest.mark.parametrize("name", ["archive/data.pkl", "archive/DATA.PKL", "archive/constants.pkl", "other.pkl"])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_second_pickle_is_refused(path: Path, name: str) -> None:
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(name, b"\x80\x02}.")
+    with pytest.raises(InputError, match="it holds 2 pickles, not one"):
+        read_checkpoint(path, network(0), CONTRACT)
+
+
+def test_no_more_of_a_pickle_is_read_than_a_checkpoint_needs(path: Path) -> None:
+    """Neither time nor memory goes by what a hostile file says or has."""
+    hostile(path, b"\x80\x02" + b")" * 20_000_000 + b".")
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="its pickle has 20000003 bytes"):
+            read_checkpoint(path, network(0), CONTRACT)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("count", "epochs"), [(1, 1000), (40, 1), (1, 3000)])
+def test_an_honest_pickle_takes_less_than_half_of_what_is_let_through(tmp_path: Path, count: int, epochs: int) -> None:
+    model = nn.Sequential(*(nn.Linear(1, 1) for _ in range(count)))
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(2, 1)).sum().backward()
+    optimizer.step()
+    best = {name: value.clone() for name, value in model.state_dict().items()}
+    state = Checkpoint([(0.5, 0.25)] * epochs, model.state_dict(), best, moments_of(model, optimizer))
+    path = tmp_path / "run.pt"
+    write_checkpoint(path, state, CONTRACT)
+    assert len(read_checkpoint(path, model, CONTRACT, epochs=epochs).epochs) == epochs
+    with zipfile.ZipFile(path) as archive:
+        (size,) = [member.file_size for member in archive.infolist() if member.filename.endswith(".pkl")]
+    hostile(path, bytes(2 * size))
+    with pytest.raises(InputError, match=r"it is no pickle|at position 0"):
+        read_checkpoint(path, model, CONTRACT, epochs=epochs)
 
 
 def test_what_stands_before_the_archive_is_not_loaded(path: Path) -> None:
