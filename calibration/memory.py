@@ -6,6 +6,22 @@ import numpy.typing as npt
 from flawline.runtime.kernels import packed_size, padded_rows
 
 _WORKING_BYTES = 150 << 20
+# Covariance, its factor, its inverse for the reference, and one on the way.
+_MATRICES = 4
+
+
+def class_bytes(classes: int, dimension: int, factors: npt.DTypeLike) -> int:
+    """Estimates the memory that the Gaussians of classes take: all in packed form, one at a time in float64.
+
+    Args:
+        classes: How many, K.
+        dimension: Features d.
+        factors: As for `calibration_bytes`.
+    """
+    dtype = np.dtype(factors)
+    row_scales = padded_rows(dimension) * np.dtype(np.float16).itemsize if dtype == np.int8 else 0
+    packed = packed_size(dimension) * dtype.itemsize + row_scales
+    return classes * (packed + 4 * dimension) + _MATRICES * 8 * dimension * dimension
 
 
 def calibration_bytes(

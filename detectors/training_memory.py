@@ -1,10 +1,13 @@
 """How much memory a training takes, known before anything of that size is allocated."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
 from flawline.detectors.autoencoder import ImageShape
 from flawline.detectors.autoencoders import build_autoencoder
+from flawline.detectors.classifier import Classifier
 
 # Weights, gradients, two moments of Adam, the best weights so far, and all but the gradients once more in a checkpoint, whose
 # buffer grows by copying: 11 were seen.
@@ -32,7 +35,21 @@ def training_bytes(name: str, image_shape: ImageShape, *, bottleneck: int | None
     channels, height, width = image_shape
     with torch.device("meta"):
         network = build_autoencoder(name, height, width, channels=channels, bottleneck=bottleneck)
-        batch = torch.empty(batch_size, *image_shape)
+    return _bytes(network, image_shape, batch_size)
+
+
+def classifier_training_bytes(network: Classifier, batch_size: int) -> int:
+    """Memory that the training of a classifier takes at its fullest, without the images; see `training_bytes`.
+
+    Args:
+        network: Left as it is.
+        batch_size: Images per step.
+    """
+    return _bytes(copy.deepcopy(network).to("meta"), network.image_shape, batch_size)
+
+
+def _bytes(network: nn.Module, image_shape: ImageShape, batch_size: int) -> int:
+    batch = torch.empty(batch_size, *image_shape, device="meta")
     given = batch.numel()
 
     def count(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -6,19 +6,26 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from flawline.calibration.labelled_images import LabelledImages
+from flawline.calibration.memory import class_bytes
+from flawline.calibration.statistics import FACTOR_DTYPES
 from flawline.detectors import NETWORKS
 from flawline.detectors.classifier_training import train_classifier
-from flawline.detectors.classifiers import build_classifier
-from flawline.detectors.training_images import ArrayImages
+from flawline.detectors.classifiers import CLASSIFIERS, build_classifier
+from flawline.detectors.training_images import ReadImages, TrainingImages
+from flawline.detectors.training_memory import classifier_training_bytes
 from flawline.export.classifier_graph import export_classifier, load_classifier
 from flawline.export.classifier_options import ClassifierOptions
 from flawline.export.feature_graph import FeatureGraph
 from flawline.export.fitting import Say
+from flawline.runtime import memory
 from flawline.runtime.bundle import manifest as facts
 from flawline.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from flawline.detectors.classifier import Classifier
+
+# Images that take up to this share of the memory that training leaves are read once, and not anew in every epoch.
+_SHARE_FOR_IMAGES = 0.25
 
 
 class ClassifierNetwork(NamedTuple):
@@ -78,6 +85,7 @@ def _from_file(images: LabelledImages, options: ClassifierOptions) -> Classifier
             "expected equal numbers, the folders in the order of the logits"
         )
     options.require_dimension(graph.channels[0])
+    _require_memory(len(images.classes), graph.channels[0], options)
     imagenet = NETWORKS["resnet18"]
     return ClassifierNetwork(
         graph,
@@ -90,6 +98,7 @@ def _from_file(images: LabelledImages, options: ClassifierOptions) -> Classifier
 
 
 def _trained(images: LabelledImages, options: ClassifierOptions, say: Say) -> ClassifierNetwork:
+    _require_memory(len(images.classes), CLASSIFIERS[options.network].features, options)
     network, record = build_classifier(
         options.network,
         len(images.classes),
@@ -101,8 +110,9 @@ def _trained(images: LabelledImages, options: ClassifierOptions, say: Say) -> Cl
     training = options.training
     begun = "fresh weights" if record.random else record.origin
     say(f"training: {network.architecture}, from {begun}; loss {training.loss_title}; at most {training.epochs} epochs")
-    pixels = ArrayImages(images.images.stacked(), fingerprint=images.fingerprint)
-    result = train_classifier(network, pixels, images.labels, training, checkpoint=options.checkpoint)
+    result = train_classifier(
+        network, _pixels(images, network, training.batch_size), images.labels, training, checkpoint=options.checkpoint
+    )
     say(
         f"trained {len(result.epochs)} epochs{', until patience ran out' * result.stopped_early}; the best is "
         f"{result.best_epoch}, validation loss {result.epochs[result.best_epoch - 1][1]:.4g}"
@@ -125,6 +135,34 @@ def _trained(images: LabelledImages, options: ClassifierOptions, say: Say) -> Cl
         epochs=len(result.epochs),
         best_epoch=result.best_epoch,
     )
+
+
+def _require_memory(classes: int, features: int, options: ClassifierOptions) -> None:
+    """Refuses classes whose Gaussians would not fit, before anything is trained."""
+    dimension = features if options.dimension is None else options.dimension
+    # Those of the network in floats are still there when those in 8 bits are fitted.
+    times = 1 if options.precision == "fp32" else 2
+    memory.require(
+        times * class_bytes(classes, dimension, FACTOR_DTYPES[options.statistics.factors]),
+        f"modelling {classes} classes by {dimension} features",
+        "lower --dim, or take --factors fp16",
+    )
+
+
+def _pixels(images: LabelledImages, network: "Classifier", batch_size: int) -> TrainingImages:
+    """The images in memory where they take little of what training leaves, and else read for every batch."""
+    needed_bytes = classifier_training_bytes(network, batch_size)
+    shape = network.image_shape
+    memory.require(
+        needed_bytes,
+        f"training {network.title} on {batch_size} images of {shape.height} x {shape.width} px at once",
+        "lower --batch-size or --image-size",
+    )
+    available = memory.available_bytes()
+    read = ReadImages.of(images)
+    if available is None or len(images) * shape.values > _SHARE_FOR_IMAGES * (available - needed_bytes):
+        return read
+    return read.in_memory()
 
 
 def _per_channel(given: tuple[float, ...] | None, imagenet: tuple[float, ...], channels: int) -> tuple[float, ...]:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flawline.calibration.class_statistics import ClassOptions, class_moments
-from flawline.runtime.bundle.manifest import Input, ScoreKind
+from flawline.export.parity import ParityError
+from flawline.runtime.bundle.manifest import Input, Report, ScoreKind
 from flawline.runtime.resizing import resize_into
 
 Frame = npt.NDArray[np.uint8]
@@ -18,6 +19,8 @@ Doubles = npt.NDArray[np.float64]
 
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-3, "int8": 1e-2}
 """Largest relative error of a score that passes, by the type of the factors."""
+PROBABILITY_TOLERANCE = 1e-3
+"""Largest difference of a class's probability that passes."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,7 @@ class ReferenceScores:
     ) -> None:
         self.name = f"{network.name} and the paper's test in float64"
         self._network, self._input, self._kind = network, frame_input, kind
-        self._classes: list[tuple[Doubles, Doubles, float]] = []
-        if kind == "mahalanobis":
-            for index in range(int(labels.max()) + 1):
-                own = learnt[labels == index]
-                mean, covariance = class_moments(own, options)
-                inverse = np.asarray(np.linalg.inv(covariance + added * np.eye(len(mean))), np.float64)
-                threshold = float(np.percentile(_distances(own, mean, inverse), options.percentile))
-                self._classes.append((mean, inverse, threshold))
+        self._learnt, self._labels, self._options, self._added = learnt, labels, options, added
 
     def __call__(self, frames: Sequence[Frame]) -> Doubles:
         """Scores of frames, uint8 (height, width) or (height, width, 3) each: float64 (B, 1, 1)."""
@@ -81,8 +77,18 @@ class ReferenceScores:
                 raise ValueError("scores of a second head and a reference without one; expected one with it")
             return self._network.anomalous(images).reshape(-1, 1, 1)
         features = self._network.features(images)
-        ratios = [_distances(features, mean, inverse) / threshold for mean, inverse, threshold in self._classes]
-        return np.asarray(np.min(ratios, axis=0), np.float64).reshape(-1, 1, 1)
+        scores = np.full(len(frames), np.inf)
+        # One inverse at a time: those of all classes may be larger than memory.
+        for index in range(int(self._labels.max()) + 1):
+            np.minimum(scores, self._ratios(features, self._learnt[self._labels == index]), out=scores)
+        return scores.reshape(-1, 1, 1)
+
+    def _ratios(self, features: Doubles, own: npt.NDArray[np.float32]) -> Doubles:
+        """Distances (B,) to the class that was learnt from its own features (n, d), relative to its threshold."""
+        mean, covariance = class_moments(own, self._options)
+        inverse = np.asarray(np.linalg.inv(covariance + self._added * np.eye(len(mean))), np.float64)
+        threshold = np.percentile(_distances(own, mean, inverse), self._options.percentile)
+        return np.asarray(_distances(features, mean, inverse) / threshold, np.float64)
 
     def _resized(self, frame: Frame) -> Frame:
         expected = self._input
@@ -90,6 +96,29 @@ class ReferenceScores:
         image = np.empty(shape if expected.channels == 1 else (*shape, 3), np.uint8)
         resize_into(frame, image, expected.interpolation)
         return image
+
+
+def check_probabilities(logits: npt.NDArray[np.float32], expected: Doubles) -> Report:
+    """Compares probabilities of the classes and lets pass only what agrees.
+
+    Args:
+        logits: float32 (B, K), of the file that ships.
+        expected: float64 (B, K), probabilities by other means.
+
+    Returns:
+        What the manifest says of it, beside the scores.
+
+    Raises:
+        ParityError: A difference is beyond the tolerance, or not finite.
+    """
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    worst = float(np.abs(exponentials / exponentials.sum(axis=1, keepdims=True) - expected).max())
+    if not worst <= PROBABILITY_TOLERANCE:
+        raise ParityError(
+            f"the exported classifier does not give the class probabilities of torch in float64: largest difference {worst:.2g} "
+            f"on {len(logits)} images, tolerance {PROBABILITY_TOLERANCE:g}; nothing was written"
+        )
+    return {"class_probability_error_max": worst, "class_probability_tolerance": PROBABILITY_TOLERANCE}
 
 
 def _distances(vectors: npt.NDArray[np.floating], mean: Doubles, inverse: Doubles) -> Doubles:

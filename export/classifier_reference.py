@@ -22,12 +22,22 @@ def in_torch(classifier: Classifier) -> DeepFeatures:
     trunk = copy.deepcopy(classifier).double().eval()
 
     def deep_features(images: Frame) -> Doubles:
-        planes = images.reshape(*images.shape[:3], -1).transpose(0, 3, 1, 2)
         with torch.no_grad():
-            found = trunk.deep_features(torch.from_numpy(planes.astype(np.float64) / 255))
-        return np.asarray(found.numpy(), np.float64)
+            return np.asarray(trunk.deep_features(_unit(images)).numpy(), np.float64)
 
     return deep_features
+
+
+def probabilities_in_torch(classifier: Classifier, images: Frame) -> Doubles:
+    """Probabilities of the classes, float64 (N, K), by a classifier of torch, which is left as it is, in float64."""
+    with torch.no_grad():
+        return np.asarray(copy.deepcopy(classifier).double().eval()(_unit(images)).softmax(dim=1).numpy(), np.float64)
+
+
+def _unit(images: Frame) -> torch.Tensor:
+    """Images as torch takes them: float64 (N, channels, height, width) from 0 to 1."""
+    planes = images.reshape(*images.shape[:3], -1).transpose(0, 3, 1, 2)
+    return torch.from_numpy(planes.astype(np.float64) / 255)
 
 
 def in_engine(extractor: FeatureExtractor) -> DeepFeatures:

@@ -32,9 +32,10 @@ from flawline.export.classifier_graph import FEATURES, HEAD, LOGITS, Layer, comp
 from flawline.export.classifier_module import layers_of
 from flawline.export.classifier_network import ClassifierNetwork, open_network
 from flawline.export.classifier_options import ClassifierOptions
-from flawline.export.classifier_reference import DeepFeatures, in_engine, in_torch, reference_of
+from flawline.export.classifier_parity import check_probabilities
+from flawline.export.classifier_reference import DeepFeatures, in_engine, in_torch, probabilities_in_torch, reference_of
 from flawline.export.classifier_variants import FloatClassifier, fit_classifier_variant, quantised_precision
-from flawline.export.fitting import Say
+from flawline.export.fitting import Say, evenly
 from flawline.export.graph import INPUT
 from flawline.runtime import bundle as bundles
 from flawline.runtime.bundle import manifest as facts
@@ -45,6 +46,7 @@ __all__ = ["ClassifierOptions", "fit_classifier_bundle"]
 Floats = npt.NDArray[np.float32]
 
 _GOLDEN_TOLERANCE = 5e-3
+_PROBABILITY_IMAGES = 16
 # Positive and finite, as the format demands.
 _NO_THRESHOLD = float(np.finfo(np.float32).max)
 
@@ -139,6 +141,7 @@ class _Fit:
         head = self._head()
         features = self._compose(self._matrix, () if head is None else layers_of(head))
         manifest = self._draft(has_head=head is not None)
+        probabilities = self._probabilities(features, manifest)
         reference = reference_of(*self._reference_features(), self._matrix, head)
         options, images = self._options, ClassImages(self._fitted, self._held_out)
         fitted = fit_precision(
@@ -151,6 +154,8 @@ class _Fit:
             threads=options.threads,
             say=self._say,
         )
+        own = fitted.manifest
+        fitted = fitted._replace(manifest=msgspec.structs.replace(own, parity={**(own.parity or {}), **probabilities}))
         if options.precision != "fp32":
             floats = FloatClassifier(features, fitted.manifest, self._stored, fitted.scores, fitted.labels)
             fitted = fit_classifier_variant(
@@ -162,6 +167,20 @@ class _Fit:
                 say=self._say,
             )
         return fitted
+
+    def _probabilities(self, features: bytes, manifest: facts.ClassifierManifest) -> facts.Report:
+        """Holds the graph's classes to those of torch. Of an ONNX file, there is no other implementation to hold it to."""
+        if self._network.module is None:
+            return {}
+        images = np.stack(
+            [self._held_out.images[index] for index in evenly(range(len(self._held_out)), _PROBABILITY_IMAGES)]
+        )
+        logits = []
+        with extractor_of_classes(features, manifest, threads=self._options.threads, needed=[LOGITS]) as extractor:
+            for image in images:
+                extractor.load(0, image)
+                logits.append(extractor.run()[0][0, :, 0, 0].copy())
+        return check_probabilities(np.stack(logits), probabilities_in_torch(self._network.module, images))
 
     def _head(self) -> SecondHead | None:
         """The second head, trained on deep features as the device will have them, before any projection."""
