@@ -230,6 +230,18 @@ def test_components_that_float16_does_not_hold_are_fitted_in_float32(good_tiles,
     given = options(components=24, sigma=0.0)
     bundle = fit_pca_bundle(list_images(good_tiles), tmp_path / "exact.flaw", given, lines.append)
     assert bundle.manifest.parity["relative_error_max"] < 1e-4
-    said = [line for line in lines if line.endswith("once more with all of them in float32")]
+    said = [line for line in lines if line.startswith("in float16 the components miss the gate (")]
     assert len(said) == 1
-    assert "tolerance 0.0001" in said[0]
+    assert "tolerance 0.0001); all of them in float32 instead" in said[0]
+    assert "nothing was written" not in said[0]
+
+
+def test_a_graph_that_is_in_float32_already_is_not_tried_twice(good_tiles, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit_pca, "ROUNDINGS", (0.0, 0.0))
+    for kind in ("pse", "error"):
+        monkeypatch.setitem(TOLERANCES, kind, 1e-12)
+    lines = []
+    given = options(components=4, sigma=0.0)
+    with pytest.raises(ParityError, match=r"tolerance 1e-12; nothing was written"):
+        fit_pca_bundle(list_images(good_tiles), tmp_path / "exact.flaw", given, lines.append)
+    assert not [line for line in lines if "float32" in line]
