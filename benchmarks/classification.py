@@ -3,22 +3,20 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flawline.benchmarks import metrics
+from flawline.benchmarks.classification_items import ArrayItem
 from flawline.benchmarks.datasets import Item
 from flawline.benchmarks.evaluation import KindResult
 from flawline.runtime import Detector
 from flawline.runtime.errors import InputError
-from flawline.runtime.images import list_images, read_image
+from flawline.runtime.images import read_image
 from flawline.runtime.map_kinds import MapKind
-from flawline.runtime.plain_text import plain
 
 Bools = NDArray[np.bool_]
-_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -143,36 +141,6 @@ class ClassifierEvaluation:
     absent: list[str]
 
 
-def read_folders(folder: Path, classes: Sequence[str]) -> list[Item]:
-    """Lists the images of `test/NAME`: of the class of that name, or of none if no class has it.
-
-    Args:
-        folder: The one that holds `test`.
-        classes: Names of the classes.
-
-    Returns:
-        The images with the names of their folders, classes first, in their order.
-
-    Raises:
-        InputError: There is no such folder, none is of a class, or one holds no image.
-    """
-    test = folder / "test"
-    if not test.is_dir():
-        received = f"no folder test/ in {folder}" if folder.is_dir() else f"{folder} is no folder"
-        raise InputError(
-            f"{received}; expected test/CLASS for classes of the bundle and test/OTHER for what is of none"
-        )
-    rank = {name: index for index, name in enumerate(classes)}
-    names = [path.name for path in test.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    names.sort(key=lambda name: (rank.get(name, len(rank)), name))
-    if not any(name in rank for name in names):
-        raise InputError(
-            f"{test} holds {_listed(names) or 'no folder'}; expected a folder with the name of a class of the bundle: "
-            f"{_listed(classes)}"
-        )
-    return [Item(path, name) for name in names for path in list_images(test / name)]
-
-
 def classify_items(detector: Detector, items: Sequence[Item]) -> Iterator[Classified]:
     """Scores labelled images, one at a time.
 
@@ -181,7 +149,7 @@ def classify_items(detector: Detector, items: Sequence[Item]) -> Iterator[Classi
     """
     for item in items:
         try:
-            result = detector(read_image(item.path))
+            result = detector(item.images[item.index] if isinstance(item, ArrayItem) else read_image(item.path))
         except InputError as error:
             named = str(error) if str(item.path) in str(error) else f"{item.path}: {error}"
             raise InputError(named) from error
@@ -277,8 +245,3 @@ def _kind(name: str, chosen: Bools, other: Bools, scores: NDArray[np.float64], r
         median_score=float(np.median(scores[chosen])),
         image_auroc=metrics.image_auroc(chosen[compared], scores[compared]) if is_other else None,
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(plain(name) for name in names[:_SHOWN]) + more

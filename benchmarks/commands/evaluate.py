@@ -5,7 +5,8 @@ Prints image AUROC and average precision; with masks also pixel AUROC and AUPRO 
 what the bundle's threshold makes of each kind of image.
 
 For a classifier the folders are test/CLASS with images of the classes of the bundle, and test/OTHER, by any other name, with
-images of none of them. Prints accuracy and macro F1 of the classes, over all of their images and over those that are accepted,
+images of none of them; or DATASET_DIR is an .npz file with x_test and y_test, or a folder with IDX files, whose labels are names of
+classes or of what is of none. Prints accuracy and macro F1 of the classes, over all of their images and over those that are accepted,
 and how well the others are told from them.
 """
 
@@ -21,8 +22,8 @@ from flawline.benchmarks.classification import (
     ClassifierEvaluation,
     classify_items,
     evaluate_classifier,
-    read_folders,
 )
+from flawline.benchmarks.classification_items import read_items
 from flawline.benchmarks.classification_text import classifier_text
 from flawline.benchmarks.datasets import read_mvtec
 from flawline.benchmarks.evaluation import Evaluation, Scored, evaluate, score_items
@@ -37,7 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of `flawline evaluate`."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that `flawline fit` wrote")
     parser.add_argument(
-        "dataset", type=Path, metavar="DATASET_DIR", help="folder with test/good and test/KIND, or test/CLASS"
+        "dataset",
+        type=Path,
+        metavar="DATASET_DIR",
+        help="folder with test/good and test/KIND; for a classifier with test/CLASS or IDX files, or an .npz file",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, with every image's score")
     add_engine(parser)
@@ -63,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _of_classifier(detector: Detector, manifest: ClassifierManifest, args: argparse.Namespace) -> str:
     classes = manifest.classifier.classes
-    items = read_folders(args.dataset, classes)
+    items = read_items(args.dataset, classes)
     classified = list(progress(classify_items(detector, items), total=len(items), label="scoring"))
     found = evaluate_classifier(classified, classes, detector.threshold, manifest.kind)
     return _json(detector, _facts(found), classified) if args.json else classifier_text(manifest, found)

@@ -171,6 +171,44 @@ def test_images_of_another_size_are_brought_to_that_of_the_bundle(
     assert large["classification"] == plain["classification"]
 
 
+@pytest.mark.parametrize("form", ["npz", "idx"])
+def test_images_of_a_file_measure_what_the_same_in_folders_do(
+    form: str, labelled: tuple[Path, Folders], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = dict(zip((*CLASSES, "coin", "key"), "01278", strict=True))
+    path = classifier_bundle(tmp_path / "digits.flaw", classifier={"classes": ["0", "1", "2"]}).path
+    for name in labelled[1]:
+        shutil.copytree(labelled[0] / "test" / name, tmp_path / "folders" / "test" / numbers[name])
+    images = np.concatenate([np.stack(frames) for frames in labelled[1].values()])
+    labels = np.repeat([int(numbers[name]) for name in labelled[1]], [len(frames) for frames in labelled[1].values()])
+    data = tmp_path / "digits.npz"
+    if form == "npz":
+        np.savez(data, x_test=images, y_test=labels)
+    else:
+        data = tmp_path / "idx"
+        data.mkdir()
+        for kind, array in (("images", images), ("labels", labels.astype(np.uint8))):
+            head = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes()
+            (data / f"t10k-{kind}-idx{array.ndim}-ubyte").write_bytes(head + array.tobytes())
+    of_folders, of_file = evaluate(capsys, path, tmp_path / "folders"), evaluate(capsys, path, data)
+    paths = [one.pop("path") for one in of_file["results"]]
+    assert len(set(paths)) == len(images)
+    assert f"{data}: test image 0" in paths
+    for one in of_folders["results"]:
+        del one["path"]
+    assert of_file == of_folders
+
+
+def test_a_file_without_a_class_is_refused_in_one_line(
+    sorter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "a.npz", x_test=np.stack(frames_of(2)), y_test=[3, 4])
+    assert main(["evaluate", str(sorter), str(tmp_path / "a.npz")]) == 2
+    captured = capsys.readouterr()
+    assert "a.npz has labels 3, 4; expected some that are a class of the bundle: bolt, nut, washer" in captured.err
+    assert (captured.err.count("\n"), captured.out) == (1, "")
+
+
 def folder_without_a_class(root: Path) -> None:
     (root / "test" / "coin").mkdir(parents=True)
     write_image(root / "test" / "coin" / "0.png", frames_of(1)[0])
