@@ -23,7 +23,9 @@ def add_autoencoder(parser: argparse.ArgumentParser) -> None:
     """Declares the options. None has a default here, so that one that was given is told from one that was not."""
     default = AutoencoderOptions()
     group = parser.add_argument_group(
-        "autoencoders", "with --detector autoencoder: a network that rebuilds good images"
+        "autoencoders, and training",
+        "with --detector autoencoder: a network that rebuilds good images; --network, --epochs, --patience, --batch-size, "
+        "--learning-rate and --checkpoint with --detector center-loss too",
     )
     group.add_argument(
         "--network",

@@ -5,16 +5,43 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flawline.calibration.class_statistics import ClassOptions
-from flawline.export.classifier_options import CENTER_WEIGHT, HEAD_EPOCHS, ClassifierOptions
+from flawline.calibration.shrinkage import ESTIMATORS
+from flawline.detectors.classifiers import CLASSIFIERS
+from flawline.export.classifier_options import (
+    CENTER_WEIGHT,
+    FILE_SIDE_PX,
+    HEAD_EPOCHS,
+    PATIENCE,
+    ClassifierOptions,
+)
 from flawline.export.commands.options import chosen
 from flawline.export.fitting import Say
 
 if TYPE_CHECKING:
     from flawline.runtime.bundle import Bundle
 
+_NETWORKS = CLASSIFIERS.values()
+_DIFFERENT = {
+    "weights": "begins the training; fresh ones without",
+    "image_size": ", ".join(f"{of.side_px} for {of.name}" for of in _NETWORKS) + f", {FILE_SIDE_PX} for .onnx",
+    "epochs": ", ".join(f"{of.epochs} for {of.name}" for of in _NETWORKS),
+    "patience": f"{PATIENCE}",
+    "batch_size": ", ".join(f"{of.batch_size} for {of.name}" for of in _NETWORKS),
+    "dimension": "all",
+    "projection": "with --dim",
+    "factors": ClassOptions.factors,
+    "shrinkage": f"{' or '.join(ESTIMATORS)} (default: {ClassOptions.shrinkage})",
+}
+
 
 def add_classifier(parser: argparse.ArgumentParser) -> None:
-    """Declares the options. None has a default here, so that one that was given is told from one that was not."""
+    """Declares the options, and says of those that other detectors have declared what they are here.
+
+    None has a default here, so that one that was given is told from one that was not.
+    """
+    for action in parser._actions:
+        if action.dest in _DIFFERENT:
+            action.help = f"{action.help}; center-loss: {_DIFFERENT[action.dest]}"
     group = parser.add_argument_group(
         "classifiers",
         "with --detector center-loss: GOOD_DIR has a folder per class, or is an .npz file or a folder of IDX files",

@@ -30,7 +30,10 @@ _OF_WEBS = {
 
 def add_padim(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
-    network = parser.add_argument_group("network", "with --detector padim")
+    network = parser.add_argument_group(
+        "network",
+        "with --detector padim; --weights, --image-size, --mean, --std and --precision with --detector center-loss too",
+    )
     add_network(network)
     network.add_argument("--layout", choices=["nhwc", "nchw"], help=f"of the input (default: {FitOptions.layout})")
     network.add_argument("--precision", choices=PRECISIONS, help=f"of the network (default: {FitOptions.precision})")
@@ -40,7 +43,11 @@ def add_padim(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="with --precision, also compare AUROC on this folder (MVTec layout: test/good, test/KIND)",
     )
-    model = parser.add_argument_group("model of normal", "with --detector padim")
+    model = parser.add_argument_group(
+        "model of normal",
+        "with --detector padim; --dim, --projection, --epsilon, --epsilon-absolute, --shrinkage and --factors with "
+        "--detector center-loss too",
+    )
     model.add_argument(
         "--dim", dest="dimension", metavar="D", type=int, help=f"after projection (default: {DEFAULT_DIMENSION})"
     )

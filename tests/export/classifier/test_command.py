@@ -111,3 +111,25 @@ def test_anomalies_of_another_mode_are_named_before_training(
     assert "colour.npz: train image 0, of no class, is in colour" in captured
     assert "digits.npz: train image 0 is grey: expected all images to be alike" in captured
     assert "training:" not in captured
+
+
+@pytest.mark.parametrize(
+    ("flag", "default"),
+    [
+        ("--weights FILE", "begins the training; fresh ones without"),
+        ("--image-size N", "28 for lenet, 224 for efficientnet-b0, 224 for .onnx"),
+        ("--epochs N", "10 for lenet, 30 for efficientnet-b0"),
+        ("--patience N", "5"),
+        ("--batch-size N", "128 for lenet, 32 for efficientnet-b0"),
+        ("--dim D", "all"),
+        ("--factors {", "fp32"),
+        ("--shrinkage S", "oas or ledoit-wolf (default: ledoit-wolf)"),
+    ],
+)
+def test_help_says_the_defaults_that_differ(flag: str, default: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    # Behind the usage line, which names the option too, up to the next option.
+    of_option = text[text.rindex(f" {flag}") :]
+    assert f"; center-loss: {default}" in of_option[: of_option.index(" --", 4)]
