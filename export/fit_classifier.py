@@ -141,7 +141,6 @@ class _Fit:
         head = self._head()
         features = self._compose(self._matrix, () if head is None else layers_of(head))
         manifest = self._draft(has_head=head is not None)
-        probabilities = self._probabilities(features, manifest)
         reference = reference_of(*self._reference_features(), self._matrix, head)
         options, images = self._options, ClassImages(self._fitted, self._held_out)
         fitted = fit_precision(
@@ -155,7 +154,8 @@ class _Fit:
             say=self._say,
         )
         own = fitted.manifest
-        fitted = fitted._replace(manifest=msgspec.structs.replace(own, parity={**(own.parity or {}), **probabilities}))
+        report = {**(own.parity or {}), **self._probabilities(features, own)}
+        fitted = fitted._replace(manifest=msgspec.structs.replace(own, parity=report))
         if options.precision != "fp32":
             floats = FloatClassifier(features, fitted.manifest, self._stored, fitted.scores, fitted.labels)
             fitted = fit_classifier_variant(

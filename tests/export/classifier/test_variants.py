@@ -19,8 +19,9 @@ from flawline.runtime.verification import verify
 
 
 def options(**changed: object) -> ClassifierOptions:
-    quick = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 32, "threads": 1, "head_epochs": 5, "dimension": 20}
-    return ClassifierOptions(**{**quick, **changed})  # type: ignore[arg-type]
+    quick = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 32, "threads": 1, "dimension": 20}
+    head = {"head_epochs": 5} if "anomalies" in changed else {}
+    return ClassifierOptions(**{**quick, **head, **changed})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
