@@ -27,7 +27,6 @@ Kept = list[object]
 
 def options(**changes: object) -> ClassifierOptions:
     quick = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 32, "threads": 1}
-    quick |= {"head_epochs": 5} if "anomalies" in changes else {}
     head = {"head_epochs": 5} if "anomalies" in changes else {}
     return ClassifierOptions(**{**quick, **head, **changes})  # type: ignore[arg-type]
 
