@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from flawline import __version__
 from flawline.export.autoencoder import OUTPUT
-from flawline.export.feature_graph import BATCH, FeatureGraph
-from flawline.export.graph import INPUT
+from flawline.export.feature_graph import FeatureGraph
+from flawline.export.frame_graph import INPUT, write_frame_graph
 from flawline.export.nodes import Nodes
 from flawline.export.saliency import add_saliency, over_channels
 from flawline.runtime.errors import InputError
@@ -77,29 +76,12 @@ def compose_autoencoder(
         over_channels(behind, "ReduceMean", squared, "error", opsets)
     if "saliency" in outputs:
         add_saliency(behind, forward, image, reconstruction, "saliency")
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph(
-            [*before.nodes, *forward.graph.node, *behind.nodes],
-            "autoencoder",
-            [onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, _frame_shape(shape, layout))],
-            [
-                onnx.helper.make_tensor_value_info(
-                    name, onnx.TensorProto.FLOAT, (BATCH, shape[0] if name == OUTPUT else 1, *shape[1:])
-                )
-                for name in outputs
-            ],
-            initializer=[*before.constants, *forward.graph.initializer, *behind.constants],
-        ),
-        opset_imports=opsets,
-        ir_version=onnx.helper.find_min_ir_version_for(opsets, ignore_unknown=True),
-        producer_name="flawline",
-        producer_version=__version__,
+    return write_frame_graph(
+        "autoencoder",
+        shape,
+        layout,
+        {name: (shape[0] if name == OUTPUT else 1, *shape[1:]) for name in outputs},
+        [*before.nodes, *forward.graph.node, *behind.nodes],
+        [*before.constants, *forward.graph.initializer, *behind.constants],
+        opsets,
     )
-    onnx.checker.check_model(model, full_check=True)
-    serialised: bytes = model.SerializeToString(deterministic=True)
-    return serialised
-
-
-def _frame_shape(shape: tuple[int, int, int], layout: str) -> tuple[str | int, ...]:
-    channels, height, width = shape
-    return (BATCH, height, width, channels) if layout == "nhwc" else (BATCH, channels, height, width)

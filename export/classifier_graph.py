@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flawline import __version__
-from flawline.export.feature_graph import BATCH, FeatureGraph, cut
-from flawline.export.graph import INPUT
+from flawline.export.feature_graph import FeatureGraph, cut
+from flawline.export.frame_graph import INPUT, write_frame_graph
 from flawline.export.nodes import Nodes
 from flawline.export.normalisation import normalise
 from flawline.export.onnx_file import read_network
@@ -189,28 +188,15 @@ def compose_classifier(
     if head:
         _add_head(behind, features, head)
         outputs[HEAD] = 1
-    size = (network.height, network.width)
-    frame_shape = (BATCH, *size, channels) if layout == "nhwc" else (BATCH, channels, *size)
-    opsets = list(forward.opset_import)
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph(
-            [*before.nodes, *forward.graph.node, *behind.nodes],
-            "classifier",
-            [onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, frame_shape)],
-            [
-                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (BATCH, width, 1, 1))
-                for name, width in outputs.items()
-            ],
-            initializer=[*before.constants, *forward.graph.initializer, *behind.constants],
-        ),
-        opset_imports=opsets,
-        ir_version=onnx.helper.find_min_ir_version_for(opsets, ignore_unknown=True),
-        producer_name="flawline",
-        producer_version=__version__,
+    return write_frame_graph(
+        "classifier",
+        (channels, network.height, network.width),
+        layout,
+        {name: (count, 1, 1) for name, count in outputs.items()},
+        [*before.nodes, *forward.graph.node, *behind.nodes],
+        [*before.constants, *forward.graph.initializer, *behind.constants],
+        forward.opset_import,
     )
-    onnx.checker.check_model(model, full_check=True)
-    serialised: bytes = model.SerializeToString(deterministic=True)
-    return serialised
 
 
 def _add_head(nodes: Nodes, features: str, head: Sequence[Layer]) -> None:

@@ -36,7 +36,7 @@ from flawline.export.classifier_parity import check_probabilities
 from flawline.export.classifier_reference import DeepFeatures, in_engine, in_torch, probabilities_in_torch, reference_of
 from flawline.export.classifier_variants import FloatClassifier, fit_classifier_variant, quantised_precision
 from flawline.export.fitting import Say, evenly
-from flawline.export.graph import INPUT
+from flawline.export.frame_graph import INPUT
 from flawline.runtime import bundle as bundles
 from flawline.runtime.bundle import manifest as facts
 from flawline.runtime.errors import InputError

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from flawline import __version__
-from flawline.export.feature_graph import BATCH, FeatureGraph, cut, load_backbone
+from flawline.export.feature_graph import FeatureGraph, cut, load_backbone
+from flawline.export.frame_graph import INPUT, write_frame_graph
 from flawline.export.nodes import Nodes
 from flawline.export.normalisation import normalise
 from flawline.export.onnx_file import tensor_names
@@ -29,8 +29,6 @@ else:
     onnx = LazyModule("onnx", "pip install 'flawline[fit]'")
 
 __all__ = ["FeatureGraph", "compose", "cut", "load_backbone", "tensor_names"]
-
-INPUT = "frame"
 
 
 def compose(
@@ -115,26 +113,16 @@ def compose(
         outputs.append((name, *resolution))
 
     dimension = graph.depth if projection is None else len(projection)
-    frame_shape = (BATCH, height, width, channels) if layout == "nhwc" else (BATCH, channels, height, width)
-    opsets = list(network.opset_import)
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph(
-            [*before.nodes, *network.graph.node, *behind.nodes],
-            "features",
-            [onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, frame_shape)],
-            [
-                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (BATCH, dimension, h, w))
-                for name, h, w in outputs
-            ],
-            initializer=[*before.constants, *network.graph.initializer, *behind.constants],
-        ),
-        opset_imports=opsets,
-        ir_version=onnx.helper.find_min_ir_version_for(opsets, ignore_unknown=True),
-        producer_name="flawline",
-        producer_version=__version__,
+    features = write_frame_graph(
+        "features",
+        (channels, height, width),
+        layout,
+        {name: (dimension, h, w) for name, h, w in outputs},
+        [*before.nodes, *network.graph.node, *behind.nodes],
+        [*before.constants, *network.graph.initializer, *behind.constants],
+        network.opset_import,
     )
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True), outputs
+    return features, outputs
 
 
 def _crop(

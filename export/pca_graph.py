@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from flawline import __version__
-from flawline.export.feature_graph import BATCH
-from flawline.export.graph import INPUT
+from flawline.export.frame_graph import INPUT, write_frame_graph
 from flawline.export.nodes import Nodes
 from flawline.export.onnx_file import MOST_BYTES
 from flawline.runtime.errors import InputError
@@ -109,21 +107,12 @@ def compose_reconstruction(
     shape = nodes.constant("reconstruction_shape", np.array((-1, channels, height, width)))
     nodes.add("Reshape", [rebuilt, shape], OUTPUT)
 
-    opsets = [onnx.helper.make_opsetid("", _OPSET)]
-    frame_shape = (BATCH, height, width, channels) if layout == "nhwc" else (BATCH, channels, height, width)
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph(
-            nodes.nodes,
-            "reconstruction",
-            [onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, frame_shape)],
-            [onnx.helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, (BATCH, channels, height, width))],
-            initializer=nodes.constants,
-        ),
-        opset_imports=opsets,
-        ir_version=onnx.helper.find_min_ir_version_for(opsets, ignore_unknown=True),
-        producer_name="flawline",
-        producer_version=__version__,
+    return write_frame_graph(
+        "reconstruction",
+        components.shape,
+        layout,
+        {OUTPUT: components.shape},
+        nodes.nodes,
+        nodes.constants,
+        [onnx.helper.make_opsetid("", _OPSET)],
     )
-    onnx.checker.check_model(model, full_check=True)
-    serialised: bytes = model.SerializeToString(deterministic=True)
-    return serialised

@@ -19,7 +19,7 @@ from flawline.calibration.good_images import GoodImages, check_images
 from flawline.calibration.resized_images import ResizedImages
 from flawline.export import reconstruction_parity
 from flawline.export.fitting import Say, evenly, frames, golden_frames, score
-from flawline.export.graph import INPUT
+from flawline.export.frame_graph import INPUT
 from flawline.export.reconstruction_options import ReconstructionOptions
 from flawline.export.reconstruction_parity import Reference
 from flawline.runtime import bundle as bundles
