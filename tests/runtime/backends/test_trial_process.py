@@ -231,6 +231,8 @@ def test_an_interrupt_ends_the_trial_too(system: str, interrupts: int):
         pytest.skip("processes are known by their numbers here")
     outcomes = run(f"""
 parent, kill, wait = os.getpid(), os.kill, os.waitpid
+# A shell that starts this in the background has interrupts ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 {system}
 def interrupted_wait(*args):
     if {interrupts} == 2:
