@@ -236,7 +236,7 @@ def test_sources_agree(streamed, kind):
 def test_lost_packets_cost_their_blocks_and_the_others_are_inspected(web, stream):
     with wire() as net:
         net.camera(WIDTH, web=web.folder / "web.npy").ask("loss 0.005")
-        got = stream(aravis(), net.run, 8 * STRIP)
-    # A block has 117 packets: it is lost with a probability of 0.45.
+        got = stream(aravis(), net.run, 24 * STRIP)
+    # A block has 117 packets: it is lost with a probability of 0.45, and none of 24 in one run of a million.
     assert got.gaps
     assert {reason for gap in got.gaps for reason in gap["reasons"]} <= {"incomplete_frame", "missing_frames"}
