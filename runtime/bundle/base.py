@@ -149,12 +149,14 @@ class ManifestOfKinds(Manifest, frozen=True, kw_only=True):
     @property
     def kind(self) -> MapKind:
         """The one in use."""
-        raise NotImplementedError
+        kind: MapKind = self._at(self.kind_key)
+        return kind
 
     @property
     def kinds(self) -> Mapping[MapKind, MapThreshold]:
         """All that the bundle offers."""
-        raise NotImplementedError
+        kinds: Mapping[MapKind, MapThreshold] = self._at(self.kinds_key)
+        return kinds
 
     @property
     def score_tensor(self) -> str:
@@ -170,11 +172,14 @@ class ManifestOfKinds(Manifest, frozen=True, kw_only=True):
         if kind not in self.kinds:
             raise InputError(f"the bundle offers no map '{kind}'; expected {' or '.join(self.kinds)}")
         threshold = msgspec.structs.replace(self.threshold, score=self.kinds[kind].score)
-        return msgspec.structs.replace(self, threshold=threshold, **self._fields_with(kind))
+        owner, field = self.kind_key.split(".")
+        chosen = msgspec.structs.replace(getattr(self, owner), **{field: kind})
+        return msgspec.structs.replace(self, threshold=threshold, **{owner: chosen})
 
-    def _fields_with(self, kind: MapKind) -> dict[str, Any]:
-        """The fields that say which kind is in use."""
-        raise NotImplementedError
+    def _at(self, key: str) -> Any:
+        """What manifest.json has at a key of two words."""
+        owner, field = key.split(".")
+        return getattr(getattr(self, owner), field)
 
 
 def score_tensor(kind: MapKind) -> str:

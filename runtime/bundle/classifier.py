@@ -1,6 +1,6 @@
 """The manifest of a classifier that says when an image is of none of its classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -9,7 +9,7 @@ from msgspec import Meta
 from flawline.runtime.bundle.base import ManifestOfKinds, Variant
 from flawline.runtime.bundle.fields import Count, MapThreshold, NotNegative, Text
 from flawline.runtime.bundle.padim import Gaussian, Projection
-from flawline.runtime.map_kinds import MapKind, ScoreKind
+from flawline.runtime.map_kinds import ScoreKind
 from flawline.runtime.precisions import Precision
 
 
@@ -63,19 +63,6 @@ class ClassifierManifest(ManifestOfKinds, frozen=True, kw_only=True, tag_field="
     def has_head(self) -> bool:
         """Whether the network has a second head."""
         return "head" in self.classifier.scores
-
-    @property
-    def kind(self) -> MapKind:
-        """The score in use."""
-        return self.classifier.score
-
-    @property
-    def kinds(self) -> Mapping[MapKind, MapThreshold]:
-        """All scores that the bundle offers."""
-        return dict(self.classifier.scores.items())
-
-    def _fields_with(self, kind: MapKind) -> dict[str, Any]:
-        return {"classifier": msgspec.structs.replace(self.classifier, score=kind)}
 
     def _fields_of(self, variant: Variant) -> dict[str, Any]:
         fields = super()._fields_of(variant)

@@ -1,14 +1,14 @@
 """The manifest of a reconstruction detector: what differs from an image of good products rebuilt from it is anomalous."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
 from flawline.runtime.bundle.base import ManifestOfKinds
 from flawline.runtime.bundle.fields import Count, MapThreshold, Text
-from flawline.runtime.map_kinds import MapKind, ReconstructionMapKind
+from flawline.runtime.map_kinds import ReconstructionMapKind
 
 
 class Reconstruction(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,16 +53,3 @@ class ReconstructionManifest(ManifestOfKinds, frozen=True, kw_only=True, tag_fie
     def output_channels(self) -> Sequence[int]:
         """Channels of each output of the network: those of the image, and one of a saliency map."""
         return [1 if output.name == "saliency" else self.input.channels for output in self.network.outputs]
-
-    @property
-    def kind(self) -> MapKind:
-        """The kind of map in use."""
-        return self.reconstruction.map
-
-    @property
-    def kinds(self) -> Mapping[MapKind, MapThreshold]:
-        """All kinds that the bundle offers."""
-        return dict(self.reconstruction.maps.items())
-
-    def _fields_with(self, kind: MapKind) -> dict[str, Any]:
-        return {"reconstruction": msgspec.structs.replace(self.reconstruction, map=kind)}
