@@ -8,12 +8,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from flawline.__main__ import main
 from flawline.runtime import Detector, bundle
 from flawline.runtime.images import read_image, write_image
 from flawline.runtime.overlay import BOX_COLOUR
 from tests.runtime import classifiers
 from tests.runtime.classifiers import CLASSES, THRESHOLDS, classifier_bundle, expected_score, random_frames
+from tests.runtime.command import run
 
 
 @pytest.fixture
@@ -31,12 +31,6 @@ def shots(tmp_path: Path) -> tuple[list[Path], list[np.ndarray]]:
     for path, frame in zip(paths, frames, strict=True):
         write_image(path, frame)
     return paths, frames
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    status = main([str(word) for word in words])
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
 
 
 @pytest.mark.parametrize("kind", [None, "mahalanobis", "head"])

@@ -10,6 +10,7 @@ import pytest
 from flawline.__main__ import main
 from flawline.runtime import bundle
 from flawline.runtime.images import write_image
+from tests.runtime.command import run
 from tests.runtime.reconstructions import KINDS, THRESHOLDS, expected_map, random_frames, reconstruction_bundle
 
 
@@ -28,12 +29,6 @@ def shots(tmp_path: Path) -> tuple[list[Path], list[np.ndarray]]:
     for path, frame in zip(paths, frames, strict=True):
         write_image(path, frame)
     return paths, frames
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    status = main([str(word) for word in words])
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
 
 
 @pytest.mark.parametrize("kind", [None, *KINDS])
